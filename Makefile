@@ -1,0 +1,65 @@
+# make run      every notebook executed, then rendered to build/html/index.html
+# make test     unit tests, and every notebook and solution compared with its stored output
+# make lab      JupyterLab, at the first notebook
+# make refresh  execute the notebooks in place and clean them, after a change that is meant to change their output
+# make doctor   what works on this machine, and what to do about what does not
+#
+# PYTHON=python3.12 make run    chooses the interpreter;  make clean  forgets the environment and all that was built.
+# The first call installs the exact versions of constraints.txt into .venv. After that nothing here uses the network.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The first of these that is Python 3.11 or newer, unless you say which.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $$p && break; done)
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Changes with the content of these two files, so an environment that fits them is never touched again.
+STAMP := $(VENV)/installed-$(firstword $(shell cat pyproject.toml constraints.txt | cksum))
+
+NOTEBOOKS := $(PY) -m tools.notebooks
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: help install run test lab refresh render doctor clean
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+
+install: $(STAMP)
+$(STAMP): 
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+	  echo "This needs Python 3.11 or newer, and found: $$("$(or $(PYTHON),python3)" --version 2>&1 | head -1)."; \
+	  echo "Install one, or name one that is there: PYTHON=/path/to/python3.12 make $(MAKECMDGOALS)"; exit 1; } >&2
+	@$(PY) -c '$(NEW_ENOUGH)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { \
+	  echo "Python could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Installing the packages of constraints.txt into $(VENV) (a few minutes, once) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=77'
+	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt \
+	  --no-build-isolation --editable '.[dev,browser]' > $(VENV)/install.log 2>&1 || { \
+	  tail -20 $(VENV)/install.log; echo "The packages could not be installed; all of it is in $(VENV)/install.log" ; exit 1; } >&2
+	@rm -f $(VENV)/installed-*; touch $@
+
+run: $(STAMP)
+	@$(NOTEBOOKS) run
+
+render: $(STAMP)
+	@$(NOTEBOOKS) render
+
+refresh: $(STAMP)
+	@$(NOTEBOOKS) refresh
+
+test: $(STAMP)
+	@$(PY) -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 120 \
+	  tests notebooks $(ARGS)
+
+lab: $(STAMP)
+	@$(PY) -m jupyter lab notebooks/$(notdir $(firstword $(wildcard notebooks/01_*.ipynb)))
+
+doctor: $(STAMP)
+	@$(PY) -m helpers.doctor
+
+clean:
+	rm -rf $(VENV) build
