@@ -129,7 +129,7 @@ def _place(rng, present, offset, scale):
 
 
 def _window(size, cx, cy, reach):
-    """The pixels within `reach` of a point, as two slices and the pixel centres' columns and rows; None if there are none."""
+    """The pixels within `reach` of a point: two slices, and the pixel centres' columns and rows; None without any."""
     x0, x1 = max(0, math.floor((cx - reach) * size)), min(size, math.ceil((cx + reach) * size))
     y0, y1 = max(0, math.floor((cy - reach) * size)), min(size, math.ceil((cy + reach) * size))
     if x0 >= x1 or y0 >= y1:
@@ -191,21 +191,26 @@ def _red_cells(scene, mask, rng, stain, place, crowd):
     crowd = (0.0 if empty else drawn) if crowd is None else crowd
     look = {
         "pallor": rng.uniform(0.15, 0.85), "pale": rng.uniform(0.45, 0.8), "sharp": rng.uniform(0.15, 1.0),
-        "oval": rng.uniform(0.03, 0.22), "rim": rng.uniform(0.0, 0.3), "edge": rng.uniform(0.6, 1.6), "flat": rng.uniform(0, 0.6),
-        "spots": rng.random() < 0.15,
+        "oval": rng.uniform(0.03, 0.22), "rim": rng.uniform(0.0, 0.3), "edge": rng.uniform(0.7, 2.6),
+        "flat": rng.uniform(0, 0.6), "spots": rng.random() < 0.15, "overlap": np.float32(rng.uniform(0.05, 0.4)),
     }  # fmt: skip
     centres = _red_cell_places(rng, place, crowd)
     if crowd == 0:
         return
+    thickness = np.zeros((size, size), dtype=np.float32)
+    glare = np.zeros((size, size), dtype=np.float32) if look["spots"] else None
     draws = rng.random((len(centres), 12))
     waves = rng.normal(0, 1, size=(len(centres), 4))
     for (cx, cy), draw, wave in zip(centres, draws, waves, strict=True):
-        _red_cell(scene, mask, cx, cy, 0.5 * place.unit * (0.85 + 0.25 * draw[0]), draw, wave, look, stain.red_cell)
-    _ = size
+        _red_cell(thickness, glare, mask, cx, cy, 0.5 * place.unit * (0.85 + 0.25 * draw[0]), draw, wave, look)
+    _dye(scene, (slice(None), slice(None)), thickness, stain.red_cell)
+    if glare is not None:
+        scene += glare[..., None]
+        np.clip(scene, 0, 1, out=scene)
 
 
-def _red_cell(scene, mask, cx, cy, radius, draw, wave, look, through):
-    size = scene.shape[0]
+def _red_cell(thickness, glare, mask, cx, cy, radius, draw, wave, look):
+    size = mask.shape[0]
     found = _window(size, cx, cy, radius * 1.45)
     if found is None:
         return
@@ -233,16 +238,14 @@ def _red_cell(scene, mask, cx, cy, radius, draw, wave, look, through):
     hollow = hollow * hollow * (3 - 2 * hollow)
     pale = look["pale"] * (draw[4] if draw[5] < 0.8 else 0.05) * (1 - look["flat"] * draw[6])
     thick = 1 - np.float32(pale) * hollow + np.float32(look["rim"]) * np.clip(d - np.float32(0.55), 0, 1)
-    _dye(scene, where, cover * thick * np.float32(0.78 + 0.3 * draw[7]), through)
-    if look["spots"] and draw[8] < 0.35:  # a refractile drying artefact
+    new, old = cover * thick * np.float32(0.78 + 0.3 * draw[7]), thickness[where]
+    thickness[where] = np.maximum(old, new) + look["overlap"] * np.minimum(old, new)
+    if glare is not None and draw[8] < 0.35:  # a refractile drying artefact
         ring = np.sqrt((x - np.float32(0.5 * draw[9])) ** 2 + (y + np.float32(0.4 * draw[10])) ** 2) * np.float32(
             5 + 4 * draw[11]
         )
         bright, dark = (1 - ring * ring).clip(0, 1), (1 - 4 * (ring - 1) ** 2).clip(0, 1)
-        scene[where] += (np.float32(0.35) * bright - np.float32(0.35) * dark * (1 - bright))[..., None] * cover[
-            ..., None
-        ]
-        np.clip(scene[where], 0, 1, out=scene[where])
+        glare[where] += (np.float32(0.35) * bright - np.float32(0.35) * dark * (1 - bright)) * cover
     mask[where] |= cover >= 0.5
 
 
@@ -279,7 +282,7 @@ def _platelets(scene, mask, rng, stain, place, count):
             )
             cover = ((1 - d) * np.float32(radius * size * 0.7) + np.float32(0.5)).clip(0, 1)
             speckle = textures.lookup(textures.smooth(5, 2), xs / radius, ys / radius, 14, rng)
-            amount = (np.float32(0.62) + np.float32(0.38) * (1 - d) + np.float32(0.16) * speckle).clip(0.2, 1.2)
+            amount = (np.float32(0.5) + np.float32(0.5) * (1 - d) + np.float32(0.2) * speckle).clip(0.2, 1.2)
             _dye(scene, where, cover * amount, stain.platelet)
             mask[where] |= cover >= 0.5
 
@@ -360,29 +363,28 @@ def _cytoplasm(scene, where, rng, stain, cell, gx, gy, inside, pixel):
     rim = (1 - inside * 4).clip(0, 1)
     amount = np.float32(strength) * (1 - np.float32(thin) * rim * rim)
     cloud = textures.lookup(textures.smooth(28, 3), gx, gy, 90, rng)
-    frost = textures.lookup(textures.band(2.2, 7, 4), gx, gy, 62, rng)
+    frost = textures.lookup(textures.band(1.7, 5, 4), gx, gy, 66, rng)
     amount = amount * (1 + np.float32(0.07) * cloud)
     if cell.cytoplasm_texture == "frosted":  # ground glass
-        amount = amount * (1 + np.float32(0.30) * frost)
+        contrast = 0.085 / (1 - float(stain.cytoplasm[cell.cytoplasm_colour].mean()))
+        amount = amount * (1 + np.float32(min(max(contrast, 0.17), 0.45)) * frost)
     _dye(scene, where, cover * amount.clip(0, 1.5), stain.cytoplasm[cell.cytoplasm_colour])
     return cover >= 0.5
 
 
 def _nucleus(scene, where, rng, stain, cell, gx, gy, deep, pixel):
-    edge, depth, smudge = rng.uniform(0.8, 2.4), rng.uniform(0.85, 1.02), rng.random()
+    edge, depth, smudge = rng.uniform(0.8, 3.2), rng.uniform(0.85, 1.02), rng.random()
     cover = (deep * np.float32(pixel / edge) + np.float32(0.5)).clip(0, 1)
     clumps = textures.lookup(textures.smooth(9, 5), gx, gy, 70, rng)
-    lace = textures.lookup(textures.band(3.0, 8.0, 6), gx, gy, 62, rng)
+    lace = textures.lookup(textures.band(2.4, 7.0, 6), gx, gy, 62, rng)
     contrast = np.float32(stain.nucleus_contrast * (0.3 if smudge < 0.2 else 1.0))
     through = stain.nucleus
     if cell.chromatin_density == "loosely":
         amount = (
-            np.float32(0.74)
-            + np.float32(0.06) * clumps
-            + np.float32(0.10) * np.maximum(contrast, np.float32(0.6)) * lace
+            np.float32(0.70) + np.float32(0.06) * clumps + np.float32(0.12) * np.maximum(contrast, np.float32(0.6)) * lace
         )
     else:
-        amount = np.float32(0.97) + contrast * (np.float32(0.05) * clumps + np.float32(0.015) * lace)
+        amount = np.float32(0.95) + contrast * (np.float32(0.08) * clumps + np.float32(0.03) * lace)
     shade = 1 - np.float32(0.10) * (1 - deep * 8).clip(0, 1)
     scene[where] += (stain.background - scene[where]) * (cover * np.float32(0.6))[..., None]
     _dye(scene, where, cover * (amount * shade * np.float32(depth)).clip(0.3, 1.04), through)
@@ -429,9 +431,9 @@ def _sample(field, gx, gy, points):
 
 
 _GRANULES = {  # spacing, radius, share of lattice points taken, jitter, share over the nucleus, strength
-    "small": (0.088, 0.022, 0.80, 0.5, 0.0, 0.80),
-    "round": (0.165, 0.066, 0.94, 0.22, 0.05, 0.92),
-    "coarse": (0.215, 0.085, 0.70, 0.55, 0.62, 0.97),
+    "small": (0.078, 0.020, 0.80, 0.5, 0.0, 0.75),
+    "round": (0.128, 0.054, 0.95, 0.3, 0.08, 0.88),
+    "coarse": (0.158, 0.066, 0.74, 0.6, 0.72, 0.95),
 }
 
 
@@ -453,14 +455,12 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     for (px, py), draw in zip(points[keep].tolist(), draws[keep].tolist(), strict=True):
         r = max(radius * (1 + vary * (draw[4] - 0.55)), 0.8 / pixel)
         stretch = 1 + (0.5 if cell.granule_type == "coarse" else 0.12) * (draw[5] - 0.5)
-        sheet.disc(px, py, r * stretch, r / stretch)
+        sheet.disc(px, py, r * stretch, r / stretch, 190 + int(65 * draw[3]))
         if cell.granule_type == "round":
-            shine.disc(px - 0.25 * r, py - 0.25 * r, 0.42 * r, 0.42 * r)
+            shine.disc(px - 0.25 * r, py - 0.25 * r, 0.4 * r, 0.4 * r)
     cover = sheet.cover()
     through = stain.granules[cell.granule_colour]
-    tint = {"small": 0.30, "round": 0.28, "coarse": 0.12}[
-        cell.granule_type
-    ]  # granules out of focus, between the sharp ones
+    tint = {"small": 0.34, "round": 0.40, "coarse": 0.22}[cell.granule_type]  # granules out of focus, between the sharp ones
     film = (inside * 12).clip(0, 1) * (1 - (deep * np.float32(pixel) + np.float32(0.5)).clip(0, 1)) * np.float32(tint)
     _dye(scene, where, film, through)
     # The sharp ones: they take the place of what lies beneath, more or less.
@@ -468,7 +468,7 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     scene[where] += (stain.background - scene[where]) * (solid * np.float32(0.72))[..., None]
     _dye(scene, where, solid, through)
     if cell.granule_type == "round":
-        scene[where] += (1 - scene[where]) * (shine.cover() * np.float32(0.22))[..., None]
+        scene[where] += (1 - scene[where]) * (shine.cover() * np.float32(0.14))[..., None]
     return cover >= 0.5
 
 

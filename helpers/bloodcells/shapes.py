@@ -1,5 +1,6 @@
-"""The geometry of a white cell: its outline and its nucleus, as distances inside the edge, in units of the cell's radius."""
+"""The geometry of a white cell: outline and nucleus as distances inside their edge, in units of the cell's radius."""
 
+import itertools
 import math
 
 import numpy as np
@@ -32,7 +33,7 @@ def at_angle(table, theta):
 def cell_outline(rng, shape):
     """The outline's radius at STEPS angles, about 1: a calm oval, or an irregular one with pseudopods and dents."""
     calm = 1 + ripple(rng, (0.07, 0.02, 0.012, 0.008))
-    wild = ripple(rng, (0.12, 0.09, 0.065, 0.05, 0.04, 0.03, 0.025))
+    wild = ripple(rng, (0.12, 0.09, 0.065, 0.04, 0.025))
     first = rng.uniform(0, 2 * math.pi)
     for k in range(4):
         centre = first + k * 1.6 + rng.uniform(-0.5, 0.5)
@@ -42,7 +43,7 @@ def cell_outline(rng, shape):
             wild += height * bump(centre, width)
         if k < 2:
             wild -= dent * bump(dent_at, dent_width)
-    ragged = ripple(rng, (0.0,) * 10 + (0.012,) * 14) * rng.choice([0.3, 1.0, 2.0])
+    ragged = ripple(rng, (0.0,) * 6 + (0.009,) * 12) * rng.choice([0.2, 0.7, 1.4])
     return np.clip(calm + wild - wild.mean() + ragged, 0.62, 1.34) if shape == "irregular" else calm
 
 
@@ -68,14 +69,14 @@ def _polar(x, y, radius_table):
     return edge - r
 
 
-def _lobes(x, y, centres, axes, angles, wobbles, thread, ragged):
+def _lobes(x, y, centres, axes, angles, wobbles, thread):
     inside = None
     for (cx, cy), (a, b), angle, (wobble, phase) in zip(centres, axes, angles, wobbles, strict=True):
         lobe = _ellipse(x, y, cx, cy, a, b, angle, wobble, phase)
         inside = lobe if inside is None else np.maximum(inside, lobe)
-    for start, end in zip(centres[:-1], centres[1:], strict=True):
+    for start, end in itertools.pairwise(centres):
         inside = np.maximum(inside, _thread(x, y, start, end, thread))
-    return inside + ragged
+    return inside
 
 
 def nucleus(rng, x, y, shape, ratio, lymphoid=False):
@@ -103,7 +104,7 @@ def nucleus(rng, x, y, shape, ratio, lymphoid=False):
         return _polar((x + 0.10 * a) / aspect, y * aspect, a * (1 + 0.7 * fine - notch)) * aspect
     if shape == "unsegmented-band":
         middle = (0.47 + 0.04 * u[1]) if high else (0.44 + 0.08 * u[1])
-        half = (0.27 + 0.035 * u[2]) if high else (0.135 + 0.045 * u[2])
+        half = (0.295 + 0.03 * u[2]) if high else (0.16 + 0.055 * u[2])
         span = (1.12 + 0.33 * u[3]) * math.pi / 2 if not high else (1.2 + 0.22 * u[3]) * math.pi / 2
         stretch = 1.0 + 0.30 * u[4]
         xs, ys = x * stretch, (y - (0.10 * (u[5] - 0.5))) / (1.0 + 0.1 * u[4])
@@ -122,12 +123,12 @@ def nucleus(rng, x, y, shape, ratio, lymphoid=False):
             axes = [(d - 0.05 - 0.06 * v, 0.33 + 0.13 * w) for v, w in ((u[4], u[5]), (u[6], u[7]))]
         angles = [0.7 * (u[8] - 0.5), 0.7 * (u[9] - 0.5)]
         wobbles = [(0.10 * u[10], 6.3 * u[11]), (0.10 * u[12], 6.3 * u[13])]
-        return _lobes(x, y, centres, axes, angles, wobbles, 0.035 + 0.035 * u[14], 0.0)
+        return _lobes(x, y, centres, axes, angles, wobbles, 0.035 + 0.035 * u[14])
     if shape == "segmented-multilobed":
         n = 3 + int(u[1] * 2.6)
-        ring = (0.50 if high else 0.40 + 0.06 * u[2]) + (0.02 if n > 3 else 0.0)
+        ring = (0.52 if high else 0.40 + 0.06 * u[2]) + (0.02 if n > 3 else 0.0)
         step = (2 * math.pi / n) * (0.96 if n > 3 else 0.86 + 0.14 * u[3])
-        size = {3: 0.36, 4: 0.315, 5: 0.265}[n] if high else {3: 0.25, 4: 0.215, 5: 0.185}[n]
+        size = {3: 0.39, 4: 0.34, 5: 0.29}[n] if high else {3: 0.285, 4: 0.245, 5: 0.21}[n]
         centres, axes, angles, wobbles = [], [], [], []
         for k in range(n):
             a, b, c, d, e = u[10 + 5 * k : 15 + 5 * k]
@@ -137,7 +138,7 @@ def nucleus(rng, x, y, shape, ratio, lymphoid=False):
             axes.append((size * (0.95 + 0.25 * c), size * (1.0 - 0.15 * c)))
             angles.append(angle + math.pi / 2 + 1.4 * (d - 0.5))
             wobbles.append((0.12 * e, 40.0 * e))
-        return _lobes(x, y, centres, axes, angles, wobbles, 0.03 + 0.03 * u[4], 0.0)
+        return _lobes(x, y, centres, axes, angles, wobbles, 0.03 + 0.03 * u[4])
     a = (0.93 + 0.04 * u[1]) if high else (0.70 + 0.08 * u[1])
     table = 1 + rough
     first = 2 * math.pi * u[2]

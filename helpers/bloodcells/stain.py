@@ -22,20 +22,20 @@ RED_CELLS = [
 NUCLEI = [(44, 44, 118), (86, 42, 150), (122, 40, 122), (98, 62, 186), (72, 34, 92), (104, 48, 150)]
 CYTOPLASM = {
     "light blue": [(222, 213, 236), (206, 214, 238), (232, 212, 226)],
-    "blue": [(150, 176, 226), (140, 160, 206), (126, 158, 214)],
+    "blue": [(150, 174, 224), (146, 160, 204), (128, 156, 212)],
     "purple blue": [(168, 140, 208), (150, 128, 192), (172, 132, 196)],
 }
 GRANULES = {
     "pink": [(216, 104, 164), (206, 112, 176), (222, 118, 158)],
     "purple": [(84, 36, 130), (70, 34, 112), (98, 40, 128)],
-    "red": [(222, 82, 56), (212, 74, 70), (228, 100, 62)],
+    "red": [(222, 84, 56), (212, 84, 80), (228, 112, 70), (206, 92, 88)],
 }
 PLATELETS = [(150, 112, 180), (166, 120, 172), (128, 112, 182)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Stain:
-    """Colours of one laboratory: background as RGB in [0, 1], every other part as the share of light it lets through."""
+    """Colours of one laboratory: background as RGB in [0, 1], each other part as the share of light that passes it."""
 
     background: np.ndarray
     red_cell: np.ndarray
@@ -60,7 +60,7 @@ def _strength(colour, amount):
 
 def sample_stain(rng):
     """Draw a laboratory."""
-    basic, eosin = rng.uniform(0.75, 1.2), rng.uniform(0.7, 1.3)
+    basic, eosin = rng.uniform(0.6, 1.2), rng.uniform(0.5, 1.2)
     tint = rng.normal(0, 0.02, size=3)
     return Stain(
         background=np.clip(_mix(rng, BACKGROUNDS), 0, 0.99).astype(np.float32),
@@ -72,7 +72,7 @@ def sample_stain(rng):
         granules={
             name: _strength(_mix(rng, row, 1.0) + tint, rng.uniform(0.85, 1.15)) for name, row in GRANULES.items()
         },
-        platelet=_strength(_mix(rng, PLATELETS) + tint, basic * rng.uniform(0.7, 1.3)),
+        platelet=_strength(_mix(rng, PLATELETS) + tint, basic * rng.uniform(0.5, 1.2)),
         nucleus_contrast=rng.uniform(0.35, 1.15),
     )
 
@@ -92,6 +92,7 @@ def sample_optics(rng):
     return {
         "slope": rng.normal(0, 0.05, size=2),
         "vignette": float(max(0.0, rng.uniform(-0.15, 0.22))),
+        "zoom": float(rng.uniform(1.15, 2.0)) if rng.random() < 0.35 else 1.0,
         "blur": float(rng.uniform(0, 2.0) * rng.uniform(0.15, 1.0)),
         "fringe": (rng.uniform(-0.8, 0.8, size=2) * (rng.random() < 0.35)),
         "noise": float(0.022 * rng.random() ** 2),
@@ -128,6 +129,9 @@ def photograph(scene, camera, optics, rng):
     blur = optics["blur"] * size / 224
     if blur > 0.2:
         image = image.filter(ImageFilter.GaussianBlur(blur))
+    if optics["zoom"] > 1:  # a coarser camera
+        less = max(32, round(size / optics["zoom"]))
+        image = image.resize((less, less), Image.Resampling.BOX).resize((size, size), Image.Resampling.BILINEAR)
     if optics["noise"] > 0.002:
         noise = textures.grain(size, rng) * np.float32(optics["noise"] * 255)
         image = Image.fromarray((np.asarray(image) + noise + np.float32(0.5)).clip(0, 255).astype(np.uint8))
