@@ -37,16 +37,16 @@ class ConceptCLIPConfig(PreTrainedConfig):
     r"""
     Configuration of a [`ConceptCLIPModel`]. Without arguments it is the geometry of the released checkpoint.
 
-    The joint space has the width of the image tower (`vision_config.hidden_size`): the image tower has no projection after it.
+    The joint space is as wide as the image tower (`vision_config.hidden_size`), which has no projection after it.
 
     Args:
         vision_config (`dict` or `SiglipVisionConfig`, *optional*):
-            The image tower. A dict overrides single values of the released geometry; a `SiglipVisionConfig` is taken as it
-            is, its activation included (which by SigLIP's default is the tanh GELU, and ConceptCLIP's is not).
+            The image tower. A dict overrides single values of the released geometry; a `SiglipVisionConfig` is taken
+            as it is, its activation included (SigLIP's default is the tanh GELU, and ConceptCLIP's is not).
         text_config (`dict` or `BertConfig`, *optional*):
             The text tower, likewise.
         text_pooling (`"mean"` or `"cls"`, defaults to `"mean"`):
-            How a prompt's vector is made from its tokens: the mean over the positions that are not padding, or the first.
+            How a prompt's vector is made of its tokens: the mean over all positions but padding, or the first one.
         logit_scale_init_value, logit_bias_init_value (`float`):
             Initial scale, **as a logarithm**, and bias of the image-text logits. A trained checkpoint brings its own.
         concept_logit_scale_init_value, concept_logit_bias_init_value (`float`):
@@ -57,8 +57,8 @@ class ConceptCLIPConfig(PreTrainedConfig):
     ```python
     >>> from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel
     >>> small = ConceptCLIPConfig(
-    ...     vision_config={"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
-    ...     text_config={"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4},
+    ...     vision_config={"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
+    ...     text_config={"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2},
     ... )
     >>> ConceptCLIPModel(small).num_parameters() < 3_000_000
     True

@@ -15,15 +15,15 @@ from .configuration_conceptclip import ConceptCLIPConfig
 @dataclass
 class ConceptCLIPOutput(ModelOutput):
     """
-    What `ConceptCLIPModel.forward` returns, by `["name"]` and by `.name`. All eight keys are always there; the features of
-    an input that was not given are `None`.
+    What `ConceptCLIPModel.forward` returns, by `["name"]` and by `.name`. All eight keys are always there; the
+    features of an input that was not given are `None`.
 
     Args:
         image_features (`torch.FloatTensor` of shape `(B, D)`, *optional*): one vector per image, unit length.
         text_features (`torch.FloatTensor` of shape `(N, D)`, *optional*): one vector per prompt, unit length.
         logit_scale (`torch.FloatTensor` of shape `()`): factor of the image-text logits; the parameter's exponential.
-        image_token_features (`torch.FloatTensor` of shape `(B, P, D)`, *optional*): one vector per patch, row by row, after
-            `image_proj`; **not** unit length.
+        image_token_features (`torch.FloatTensor` of shape `(B, P, D)`, *optional*): one vector per patch, row by row,
+            after `image_proj`; **not** unit length.
         text_token_features (`torch.FloatTensor` of shape `(N, T, D)`, *optional*): one vector per token position, after
             `text_proj`; **not** unit length. [CLS], [SEP] and padding are among the positions.
         logit_bias (`torch.FloatTensor` of shape `()`): summand of the image-text logits.
@@ -46,6 +46,12 @@ class ConceptCLIPOutput(ModelOutput):
         for field in fields(self):
             self[field.name] = getattr(self, field.name)
             self.move_to_end(field.name)
+
+
+def _projection(width_in: int, width_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width_in, width_out, bias=False), nn.GELU(), nn.Linear(width_out, width_out, bias=False)
+    )
 
 
 def _contiguous(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
@@ -79,14 +85,14 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
     """
     ConceptCLIP: images, prompts, patches and words in one space.
 
-    Shapes below: `B` images, `P` patches, `N` prompts, `T` token positions, `D` the joint width, `W` the text tower's width.
+    Shapes: `B` images, `P` patches, `N` prompts, `T` token positions, `D` the joint width, `W` the text tower's width.
     The released geometry has P = 27 × 27 = 729, D = 1152, W = 768.
 
     Attributes:
         vision_model (`SiglipVisionModel`): pixels → patch tokens and, by attention pooling, one vector per image.
         text_model (`BertModel`): ids → token states, without BERT's pooler.
         text_projection (`nn.Linear`): a *pooled* prompt, W → D.
-        image_proj, text_proj (`nn.Sequential`): patch tokens D → D and text tokens W → D, for comparing patches with words.
+        image_proj, text_proj (`nn.Sequential`): patch tokens D → D, text tokens W → D, to compare patches with words.
     """
 
     def __init__(self, config: ConceptCLIPConfig):
@@ -105,7 +111,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         self.logit_bias = nn.Parameter(torch.empty(()))
         self.concept_logit_scale = nn.Parameter(torch.empty(()))
         self.concept_logit_bias = nn.Parameter(torch.empty(()))
-        # SigLIP's embeddings end in a transpose, and every later layer would read through it. Bit-identical, and faster.
+        # SigLIP's embeddings end in a transpose, through which every later layer would read. Bit-identical, and faster.
         self.vision_model.embeddings.register_forward_hook(_contiguous)
         self.post_init()
 
@@ -126,11 +132,11 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`): what the processor returns.
-            normalize (`bool`, defaults to `False`): make the pooled vectors unit length. The tokens are left as they are.
+            normalize (`bool`, defaults to `False`): make the pooled vectors unit length; the tokens stay as they are.
 
         Returns:
-            pooled vectors `(B, D)` and patch tokens `(B, P, D)`: straight from the tower, **not** projected and not normalised.
-            `model.image_proj(tokens)` gives `image_token_features` of `forward`.
+            pooled vectors `(B, D)` and patch tokens `(B, P, D)`: straight from the tower, **not** projected and not
+            normalised. `model.image_proj(tokens)` gives `image_token_features` of `forward`.
         """
         outputs = self.vision_model(pixel_values=pixel_values)
         pooled = outputs.pooler_output
@@ -144,17 +150,17 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Encode prompts. The mask is made here, `input_ids != pad_token_id`, so a prompt's vector does not depend on how far
-        its batch was padded; `attention_mask` and `token_type_ids` are accepted and ignored.
+        Encode prompts. The mask is made here, `input_ids != pad_token_id`, so a prompt's vector does not depend on how
+        far its batch was padded; `attention_mask` and `token_type_ids` are accepted and ignored.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(N, T)`): what the tokenizer returns.
-            normalize (`bool`, defaults to `False`): make the pooled vectors unit length. The tokens are left as they are.
+            normalize (`bool`, defaults to `False`): make the pooled vectors unit length; the tokens stay as they are.
 
         Returns:
-            pooled vectors `(N, D)` and token states `(N, T, W)`, not projected and not normalised. [CLS], [SEP] and padding
-            are among the T positions, and the states at padding mean nothing. `model.text_proj(tokens)` gives
-            `text_token_features` of `forward`.
+            pooled vectors `(N, D)` and token states `(N, T, W)`, the latter not projected and not normalised. [CLS],
+            [SEP] and padding are among the T positions, and the states at padding mean nothing.
+            `model.text_proj(tokens)` gives `text_token_features` of `forward`.
         """
         mask = (input_ids != self.config.text_config.pad_token_id).long()
         tokens = self.text_model(input_ids=input_ids, attention_mask=mask).last_hidden_state
