@@ -1,3 +1,91 @@
-"""What every notebook imports: the ConceptCLIP family and the small functions around it."""
+"""What every notebook imports: the ConceptCLIP family and the small functions around it.
 
-import helpers.conceptclip  # registers the classes with transformers' Auto classes
+`import helpers` registers the family with transformers' Auto classes. Every other name is loaded when it is first used,
+so that a script which only loads a model imports neither scikit-learn nor matplotlib.
+"""
+
+from importlib import import_module
+
+import helpers.conceptclip  # noqa: F401 (registers the classes with transformers' Auto classes)
+
+_NAMES = {
+    "settings": ("SEED", "setup"),
+    "encoding": (
+        "ImageEncodings",
+        "TextEncodings",
+        "encode_images",
+        "encode_texts",
+        "iter_image_encodings",
+        "load_encodings",
+        "open_image",
+    ),
+    "tokens": (
+        "PatchGrid",
+        "concept_maps",
+        "concept_vectors",
+        "cosine_maps",
+        "last_position_vectors",
+        "patch_grid",
+        "patch_shares",
+        "piece_table",
+        "span_positions",
+        "span_vector",
+        "token_maps",
+        "top_patches",
+    ),
+    "scoring": (
+        "annotate",
+        "class_vectors",
+        "cosine_at_half",
+        "local_scores",
+        "logits",
+        "probabilities",
+        "prototypes",
+        "retrieval_ranks",
+        "scales",
+        "zero_shot",
+    ),
+    "metrics": (
+        "Estimate",
+        "accuracy",
+        "auroc",
+        "auroc_by_group",
+        "balanced_accuracy",
+        "bootstrap",
+        "bootstrap_mean",
+        "curve_area",
+        "expected_calibration_error",
+        "fit_temperature",
+        "macro_auroc",
+        "patch_auroc",
+        "patch_average_precision",
+        "pointing_chance",
+        "pointing_game",
+        "pointing_hits",
+        "precision_at_k",
+        "recall_at_k",
+        "reliability_table",
+        "top_confidence",
+        "within_group_auroc",
+    ),
+    "data": ("image_folder", "load_atlas", "load_bloodmnist"),
+    "exercises": ("check",),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = (*_NAMES, "plots")
+
+__all__ = sorted([*_HOME, *_MODULES])
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return import_module(f"helpers.{name}")
+    if name in _HOME:
+        value = getattr(import_module(f"helpers.{_HOME[name]}"), name)
+        globals()[name] = value  # found at once the next time
+        return value
+    raise AttributeError(f"module 'helpers' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

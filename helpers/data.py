@@ -1,0 +1,244 @@
+"""Pictures with their truth: the atlas that ships with the project, a folder of one's own, BloodMNIST on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .encoding import open_image
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+ATLAS = DATA / "atlas"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+BLOODMNIST_TYPES = {
+    "basophil": "basophil",
+    "eosinophil": "eosinophil",
+    "erythroblast": None,
+    "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)": None,
+    "lymphocyte": "lymphocyte",
+    "monocyte": "monocyte",
+    "neutrophil": "neutrophil",
+    "platelet": None,
+}
+"""BloodMNIST's eight classes in the order of their numbers, as medmnist names them, and our type of each (if any)."""
+
+
+class Images(Sequence):
+    """Pictures that are opened when asked for: `images[3]` is a PIL image, `images[:8]` and `list(images)` lists."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, item):
+        if isinstance(item, (int, np.integer)):
+            return open_image(self.paths[item])
+        rows = np.arange(len(self))[np.asarray(item) if not isinstance(item, slice) else item]
+        return [open_image(self.paths[row]) for row in rows]
+
+    def __repr__(self) -> str:
+        return f"Images({len(self)})"
+
+
+class Masks(dict):
+    """Part -> bool array [N, H, W]."""
+
+    def __repr__(self) -> str:
+        return "Masks(" + ", ".join(f"{part}: {mask.shape}" for part, mask in self.items()) + ")"
+
+
+@dataclass
+class Atlas:
+    """Rendered cells whose truth is known. N cells, H x W pixels.
+
+    Attributes:
+        table: DataFrame, one row a cell: id, file, split, design, cell_type, the attributes, caption, and a 0/1/NaN
+            column for each concept (NaN: the question does not arise).
+        images: N PIL images, opened when asked for.
+        masks: dict part -> bool [N, H, W].
+
+    `atlas[rows]` (a boolean column of the table, a slice, a list of row numbers) is the atlas of those rows.
+    """
+
+    table: pd.DataFrame
+    images: Images
+    masks: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        return f"Atlas({len(self)} cells, parts {', '.join(self.masks)})"
+
+    def __getitem__(self, rows) -> Atlas:
+        if isinstance(rows, (int, np.integer)):
+            rows = [rows]
+        rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        return Atlas(
+            self.table.iloc[rows].reset_index(drop=True),
+            Images([self.images.paths[row] for row in rows]),
+            Masks({part: mask[rows] for part, mask in self.masks.items()}),
+        )
+
+
+def load_atlas(split: str | None = None, *, folder: str | os.PathLike | None = None) -> Atlas:
+    """The rendered cells that ship in data/atlas.
+
+    Args:
+        split: "learn" or "test"; None for both.
+        folder: another folder of the same layout.
+
+    Returns:
+        Atlas.
+
+    Raises:
+        ValueError: no atlas in the folder, or no such split.
+    """
+    from .bloodcells import PARTS
+
+    folder = Path(folder) if folder else ATLAS
+    if not (folder / "cells.csv").is_file():
+        raise ValueError("There is no atlas (cells.csv) in that folder. Make it with recipes/, or check the checkout.")
+    # "nil", "none" and the like are values here, not missing ones
+    table = pd.read_csv(folder / "cells.csv", keep_default_na=False, na_values=[""], dtype={"id": str, "file": str})
+    if split is not None:
+        if split not in set(table["split"]):
+            raise ValueError(f"There is no split {split!r}: choose from {', '.join(sorted(set(table['split'])))}.")
+        table = table[table["split"] == split].reset_index(drop=True)
+    paths = [folder / "images" / Path(file).name for file in table["file"]]
+    bits = np.stack([np.asarray(open_image(folder / "masks" / f"{path.stem}.png")) for path in paths])
+    masks = Masks({part: (bits >> bit & 1).astype(bool) for bit, part in enumerate(PARTS)})
+    return Atlas(table, Images(paths), masks)
+
+
+def image_folder(
+    folder: str | os.PathLike,
+    labels: str | os.PathLike | None = None,
+    *,
+    file_column: str = "file",
+) -> pd.DataFrame:
+    """List the images of a folder (and below), with labels from a CSV.
+
+    Args:
+        folder: where the images are.
+        labels: a CSV with one row an image: `file_column` holds names or paths relative to the folder.
+        file_column: the name of that column.
+
+    Returns:
+        DataFrame: `path` (for `encode_images`), `file` (relative, with forward slashes), and the CSV's columns. Images
+        without a row have NaN there.
+
+    Raises:
+        ValueError: no such folder, no images in it, or rows of the CSV whose files are not there (they are listed).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder.name}: no such folder. Check the path.")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    if not paths:
+        raise ValueError(f"{folder.name}: no images in this folder. Known endings: {', '.join(IMAGE_SUFFIXES)}.")
+    table = pd.DataFrame({"path": paths, "file": [p.relative_to(folder).as_posix() for p in paths]})
+    if labels is None:
+        return table
+    truth = pd.read_csv(labels)
+    if file_column not in truth.columns:
+        raise ValueError(
+            f"{Path(labels).name}: no column {file_column!r}. It has: {', '.join(map(str, truth.columns))}."
+        )
+    truth = truth.rename(columns={file_column: "file"})
+    truth["file"] = truth["file"].astype(str).str.replace("\\", "/")
+    twice = truth["file"][truth["file"].duplicated()].unique()
+    if len(twice):
+        raise ValueError(
+            f"{Path(labels).name}: {len(twice)} files stand there twice, first {twice[0]!r}. Keep one row."
+        )
+    missing = sorted(set(truth["file"]) - set(table["file"]))
+    if missing:
+        raise ValueError(
+            f"{Path(labels).name}: {len(missing)} of {len(truth)} rows name files that are not in the folder: "
+            f"{', '.join(missing[:3])}. Names must be relative to the folder, endings included."
+        )
+    return table.merge(truth, on="file", how="left", validate="one_to_one")
+
+
+def load_bloodmnist(split: str = "test", *, size: int = 224, file: str | os.PathLike | None = None, download=False):
+    """BloodMNIST (Acevedo et al. 2020, CC BY 4.0; Yang et al. 2023): real blood cells of eight classes.
+
+    Args:
+        split: "train", "val" or "test".
+        size: 28, 64, 128 or 224 pixels.
+        file: a local .npz in medmnist's format (`train_images` uint8 [N, S, S, 3], `train_labels` [N, 1], ...); then
+            nothing else is needed.
+        download: fetch it (1.5 GB at 224 pixels) with the `medmnist` package; never without being asked.
+
+    Returns:
+        (images: uint8 [N, S, S, 3], table: DataFrame with columns class_name and cell_type, our type or None).
+
+    Raises:
+        ValueError: the file is not there or not of that format; ImportError: medmnist is needed and missing.
+    """
+    if split not in ("train", "val", "test"):
+        raise ValueError(f"split must be 'train', 'val' or 'test', not {split!r}.")
+    if file is None:
+        file = _bloodmnist_file(size, download)
+    file = Path(file)
+    if not file.is_file():
+        raise ValueError(f"{file.name}: no such file. Check the path.")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].ravel()
+    except (KeyError, OSError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{file.name}: not in medmnist's format ({error}). It needs {split}_images and _labels."
+        ) from error
+    names = list(BLOODMNIST_TYPES)
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or len(images) != len(labels)
+        or labels.max(initial=0) >= len(names)
+    ):
+        raise ValueError(f"{file.name}: images {images.dtype} {images.shape} and labels do not look like BloodMNIST.")
+    table = pd.DataFrame({"class_name": [names[label] for label in labels]})
+    table["cell_type"] = table["class_name"].map(BLOODMNIST_TYPES)
+    return images, table
+
+
+def _bloodmnist_file(size: int, download: bool) -> Path:
+    """The .npz where medmnist keeps it, fetched if asked for: its address and checksum, but not its torchvision."""
+    try:
+        from medmnist.info import DEFAULT_ROOT, INFO
+    except ImportError as error:
+        raise ImportError(
+            "BloodMNIST needs the medmnist package: pip install --no-deps medmnist. Or give file=, a local .npz."
+        ) from error
+    flag = "" if size == 28 else f"_{size}"
+    if f"url{flag}" not in INFO["bloodmnist"]:
+        raise ValueError(f"BloodMNIST has no size {size}: choose 28, 64, 128 or 224.")
+    file = Path(DEFAULT_ROOT) / f"bloodmnist{flag}.npz"
+    if file.is_file():
+        return file
+    if not download:
+        raise ValueError(f"{file.name} is not on this machine. Pass download=True to fetch it (large), or file=.")
+    import torch.hub
+
+    beside = file.with_suffix(".part")
+    try:
+        torch.hub.download_url_to_file(INFO["bloodmnist"][f"url{flag}"], str(beside))
+        with beside.open("rb") as part:
+            found = hashlib.file_digest(part, "md5").hexdigest()
+        if found != INFO["bloodmnist"][f"MD5{flag}"]:
+            raise ValueError(f"{file.name}: the download is damaged (its checksum differs). Try again.")
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+    return file

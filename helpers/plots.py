@@ -1,0 +1,539 @@
+"""One function for each kind of figure: arrays in, the Axes out, nothing else changed.
+
+Every function takes `ax=None` (a new figure is made) and returns the Axes; those that draw several pictures return an
+array of Axes. Colours are safe for any colour vision: viridis and cividis for amounts, a blue-to-red map with a light
+middle for signed values, seaborn's "colorblind" palette for categories. Call `plt.show()` in the notebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from .encoding import open_image
+from .settings import PALETTE
+from .tokens import PatchGrid
+
+SEQUENTIAL = "viridis"
+TABLE = "cividis"
+DIVERGING = "vlag"
+
+
+def to_array(image) -> np.ndarray:
+    """An image as an array that `imshow` takes: from PIL, a path, an array, or a float tensor [3, H, W] in [0, 1]."""
+    if hasattr(image, "detach"):
+        image = image.detach().cpu().float().numpy()
+        return image.transpose(1, 2, 0) if image.ndim == 3 and image.shape[0] == 3 else image
+    if isinstance(image, np.ndarray):
+        return image
+    if not isinstance(image, Image.Image):
+        image = open_image(image)
+    return np.asarray(image.convert("RGB"))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def show_images(images, titles: Sequence[str] | None = None, *, columns: int = 6, size: float = 1.8) -> np.ndarray:
+    """Pictures in a grid.
+
+    Args:
+        images: list of PIL images, paths, arrays or tensors.
+        titles: one for each, above it.
+        columns: pictures in a row, at most.
+        size: inches of one picture.
+
+    Returns:
+        array of Axes [rows, columns]; those without a picture are switched off.
+    """
+    images = list(images)
+    if not images:
+        raise ValueError("No images to show.")
+    axes = image_axes(len(images), columns=columns, size=size, titled=titles is not None)
+    for k, image in enumerate(images):
+        show_image(image, titles[k] if titles is not None else None, ax=axes.flat[k])
+    return axes
+
+
+def image_axes(count: int, *, columns: int = 6, size: float = 1.8, titled: bool = True) -> np.ndarray:
+    """Empty square Axes in a grid for `count` pictures: array [rows, columns], the surplus switched off."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    _, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(columns * size, rows * (size + 0.3 * titled)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax in axes.flat[count:]:
+        ax.axis("off")
+    return axes
+
+
+def show_image(image, title: str | None = None, *, ax: Axes | None = None) -> Axes:
+    """One picture without axes."""
+    ax = _ax(ax, (3, 3))
+    array = to_array(image)
+    ax.imshow(array, cmap="gray" if array.ndim == 2 else None)
+    return _bare(ax, title)
+
+
+def patch_grid(
+    image, grid: PatchGrid, *, highlight: Sequence[int] = (), number: bool = False, ax: Axes | None = None
+) -> Axes:
+    """A picture with the patches that the model sees drawn on it.
+
+    Args:
+        image: any accepted image.
+        grid: from `helpers.patch_grid(model)`.
+        highlight: patch numbers to frame.
+        number: write each highlighted patch's number into it.
+        ax: where to draw.
+    """
+    ax = _ax(ax, (4, 4))
+    array = to_array(image)
+    size = array.shape[1], array.shape[0]
+    ax.imshow(array, cmap="gray" if array.ndim == 2 else None)
+    left, right, bottom, top = grid.extent(size)
+    ax.vlines(np.linspace(left, right, grid.w + 1) - 0.5, top - 0.5, bottom - 0.5, color="white", lw=0.5, alpha=0.7)
+    ax.hlines(np.linspace(top, bottom, grid.h + 1) - 0.5, left - 0.5, right - 0.5, color="white", lw=0.5, alpha=0.7)
+    for index in highlight:
+        box(grid.box(index, size), ax=ax)
+        if number:
+            x0, y0, x1, y1 = grid.box(index, size)
+            ax.text((x0 + x1) / 2, (y0 + y1) / 2, str(index), color="white", ha="center", va="center", fontsize=8)
+    ax.set(xlim=(-0.5, size[0] - 0.5), ylim=(size[1] - 0.5, -0.5))
+    return _bare(ax)
+
+
+def box(corners: tuple[float, float, float, float], *, label: str | None = None, ax: Axes) -> Axes:
+    """A frame (left, top, right, bottom) on a picture that is drawn already; black under orange, seen on any stain."""
+    left, top, right, bottom = corners
+    for color, width in (("black", 3.5), (sns.color_palette(PALETTE)[1], 2.0)):
+        ax.add_patch(
+            Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=color, lw=width)
+        )
+    if label:
+        ax.text(left, top - 3, label, color="black", fontsize=9, va="bottom")
+    return ax
+
+
+def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, ax: Axes | None = None) -> Axes:
+    """A picture with the outlines of its masks.
+
+    Args:
+        image: any accepted image.
+        masks: part -> bool [H, W]; empty ones are left out.
+        legend: name the parts below.
+        ax: where to draw.
+    """
+    ax = _ax(ax, (4, 4))
+    show_image(image, ax=ax)
+    height, width = to_array(image).shape[:2]
+    colors = sns.color_palette(PALETTE)
+    for k, (part, mask) in enumerate(masks.items()):
+        mask = np.asarray(mask, dtype=float)
+        if not mask.any():
+            continue
+        x = (np.arange(mask.shape[1]) + 0.5) * width / mask.shape[1] - 0.5
+        y = (np.arange(mask.shape[0]) + 0.5) * height / mask.shape[0] - 0.5
+        ax.contour(x, y, mask, levels=[0.5], colors="white", linewidths=2.2)
+        ax.contour(x, y, mask, levels=[0.5], colors=[colors[k % len(colors)]], linewidths=1.3)
+        ax.plot([], [], color=colors[k % len(colors)], lw=2, label=part)
+    if legend:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=8, handlelength=1.2, columnspacing=1)
+    return ax
+
+
+# --- maps on pictures -------------------------------------------------------------------------------------------------
+
+
+def concept_map(
+    image,
+    map_,
+    grid: PatchGrid | None = None,
+    *,
+    title: str | None = None,
+    limits: tuple[float, float] | None = None,
+    opacity: float = 0.6,
+    interpolation: str = "nearest",
+    colorbar: bool = True,
+    cmap: str = SEQUENTIAL,
+    ax: Axes | None = None,
+) -> Axes:
+    """A concept map laid over its picture.
+
+    Args:
+        image: any accepted image.
+        map_: float [h, w], e.g. one of `helpers.concept_maps`.
+        grid: from `helpers.patch_grid(model)`: places the map exactly where the model looks; without it the map is
+            stretched over the whole picture.
+        title: above.
+        limits: (low, high) of the colours; give the same to maps that are to be compared.
+        opacity: of the map, 0 to 1.
+        interpolation: "nearest" shows the patches as they are, "bilinear" smooths (it adds no detail).
+        colorbar: draw one.
+        cmap: a matplotlib colour map.
+        ax: where to draw.
+    """
+    ax = _ax(ax, (3.6, 3))
+    array, values = to_array(image), _values(map_)
+    height, width = array.shape[:2]
+    grey = array.mean(-1) if array.ndim == 3 else array  # colour on colour would be read as concept
+    ax.imshow(grey, cmap="gray")
+    left, right, bottom, top = grid.extent((width, height)) if grid is not None else (0, width, height, 0)
+    low, high = limits or (values.min(), values.max())
+    shown = ax.imshow(
+        values,
+        cmap=cmap,
+        vmin=low,
+        vmax=high,
+        alpha=opacity,
+        interpolation=interpolation,
+        extent=(left - 0.5, right - 0.5, bottom - 0.5, top - 0.5),
+    )
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    if colorbar:
+        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03)
+        bar.solids.set_alpha(1)
+        bar.ax.tick_params(labelsize=8)
+    return _bare(ax, title)
+
+
+def concept_map_grid(
+    images,
+    maps,
+    phrases: Sequence[str],
+    grid: PatchGrid | None = None,
+    *,
+    limits: tuple[float, float] | str = "shared",
+    size: float = 1.9,
+    label: str = "cosine",
+    **style,
+) -> np.ndarray:
+    """Pictures (rows) and their maps for several phrases (columns), on one colour scale with one colour bar.
+
+    Args:
+        images: B images.
+        maps: float [B, K, h, w], from `helpers.concept_maps`.
+        phrases: K column titles.
+        grid: as in `concept_map`.
+        limits: "shared": the 1st to 99.8th percentile of all maps; or (low, high).
+        size: inches of one picture.
+        label: of the colour bar.
+        style: opacity, interpolation, cmap as in `concept_map`.
+
+    Returns:
+        array of Axes [B, K + 1].
+    """
+    images, values = list(images), _values(maps)
+    if values.ndim != 4 or values.shape[:2] != (len(images), len(phrases)):
+        raise ValueError(f"maps {values.shape} must be [{len(images)} images, {len(phrases)} phrases, h, w].")
+    low, high = np.percentile(values, [1, 99.8]) if isinstance(limits, str) else limits
+    columns = len(phrases) + 1
+    figure, axes = plt.subplots(
+        len(images),
+        columns,
+        figsize=(columns * size + 0.7, len(images) * size + 0.4),
+        squeeze=False,
+        layout="constrained",
+    )
+    for b, image in enumerate(images):
+        show_image(image, "picture" if b == 0 else None, ax=axes[b, 0])
+        for k, phrase in enumerate(phrases):
+            concept_map(
+                image,
+                values[b, k],
+                grid,
+                title=phrase if b == 0 else None,
+                limits=(low, high),
+                colorbar=False,
+                ax=axes[b, k + 1],
+                **style,
+            )
+    colours = plt.cm.ScalarMappable(plt.Normalize(low, high), style.get("cmap", SEQUENTIAL))
+    figure.colorbar(colours, ax=axes[:, -1], label=label, shrink=0.8, pad=0.03)
+    return axes
+
+
+def token_patch_matrix(
+    matrix, pieces: Sequence[str], *, limits: tuple[float, float] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Every piece of a prompt (rows) against every patch of a picture (columns, row by row).
+
+    Args:
+        matrix: float [T, h, w] or [T, P], e.g. `helpers.token_maps`.
+        pieces: T row labels.
+        limits: of the colours.
+        ax: where to draw.
+    """
+    values = _values(matrix)
+    width = values.shape[2] if values.ndim == 3 else None
+    values = values.reshape(len(values), -1)
+    ax = _ax(ax, (9, 0.9 + 0.28 * len(pieces)))
+    low, high = limits or (None, None)
+    shown = ax.imshow(values, aspect="auto", cmap=SEQUENTIAL, vmin=low, vmax=high, interpolation="nearest")
+    ax.set_yticks(range(len(pieces)), pieces)
+    ax.set(xlabel="patch, row by row from the top left", ylabel="piece")
+    if width:
+        ax.set_xticks(np.arange(0, values.shape[1], 2 * width))
+        for x in np.arange(width, values.shape[1], width):
+            ax.axvline(x - 0.5, color="white", lw=0.3, alpha=0.6)
+    ax.figure.colorbar(shown, ax=ax, label="cosine", pad=0.02)
+    return ax
+
+
+# --- tables and scores ------------------------------------------------------------------------------------------------
+
+
+def similarity_heatmap(
+    matrix,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    clustered: bool = False,
+    annotate: bool | None = None,
+    label: str = "cosine",
+    limits: tuple[float, float] | None = None,
+    fmt: str = ".2f",
+    ax: Axes | None = None,
+) -> Axes:
+    """A table of similarities as colours.
+
+    Args:
+        matrix: float [R, C], or a DataFrame whose labels are used.
+        rows, columns: labels; a square table may leave out `columns`.
+        clustered: put similar rows (and, for a square table of one set, columns likewise) side by side.
+        annotate: write the numbers; by default up to 15 columns.
+        label: of the colour bar.
+        limits, fmt: of colours and numbers.
+        ax: where to draw.
+    """
+    if isinstance(matrix, pd.DataFrame):
+        rows, columns = rows or list(matrix.index), columns or list(matrix.columns)
+    values = _values(matrix)
+    square = values.shape[0] == values.shape[1] and (columns is None or list(columns) == list(rows or []))
+    columns = rows if columns is None and square else columns
+    frame = pd.DataFrame(values, index=rows, columns=columns)
+    if clustered:
+        order = cluster_order(values)
+        frame = frame.iloc[order, order if square else cluster_order(values.T)]
+    annotate = values.shape[1] <= 15 if annotate is None else annotate
+    ax = _ax(ax, (min(12, 2.5 + 0.62 * values.shape[1]), min(10, 1.2 + 0.4 * values.shape[0])))
+    low, high = limits or (None, None)
+    sns.heatmap(
+        frame,
+        ax=ax,
+        cmap=TABLE,
+        vmin=low,
+        vmax=high,
+        annot=annotate,
+        fmt=fmt,
+        annot_kws={"size": 8},
+        linewidths=0.3,
+        cbar_kws={"label": label},
+        square=square,
+    )
+    ax.tick_params(length=0)
+    plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    plt.setp(ax.get_yticklabels(), rotation=0)
+    ax.set(xlabel="", ylabel="")
+    return ax
+
+
+def cluster_order(values) -> list[int]:
+    """An order of the rows in which similar ones stand side by side (average linkage, optimal leaves)."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    values = _values(values)
+    if len(values) < 3:
+        return list(range(len(values)))
+    return leaves_list(linkage(values, "average", optimal_ordering=True)).tolist()
+
+
+def score_bars(
+    scores,
+    labels: Sequence[str] | None = None,
+    *,
+    highlight: Sequence[str] = (),
+    label: str = "score",
+    sort: bool = False,
+    line: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Horizontal bars, one for each label, the value written beside it.
+
+    Args:
+        scores: float [K]; or a Series, whose index gives the labels; or Estimates, whose intervals are drawn.
+        labels: K names.
+        highlight: names drawn in the second colour (the true ones, say).
+        label: of the axis.
+        sort: largest on top.
+        line: a reference value to mark.
+        ax: where to draw.
+    """
+    if isinstance(scores, pd.Series):
+        labels = list(scores.index) if labels is None else labels
+        scores = scores.tolist()
+    scores = list(scores)
+    intervals = [s if isinstance(s, tuple) else None for s in scores]
+    values = np.array([s[0] if isinstance(s, tuple) else float(s) for s in scores])
+    order = np.argsort(-values, kind="stable") if sort else np.arange(len(values))
+    ax = _ax(ax, (6, 0.8 + 0.32 * len(values)))
+    blue, orange = sns.color_palette(PALETTE)[:2]
+    spread = max(values.max(initial=0), 0) - min(values.min(initial=0), 0) or 1
+    for place, k in enumerate(order):
+        ax.barh(place, values[k], color=orange if labels[k] in highlight else blue, height=0.7)
+        end = values[k]
+        if intervals[k] is not None:
+            _, low, high = intervals[k]
+            ax.plot([low, high], [place, place], color="black", lw=1.5)
+            end = high if values[k] >= 0 else low
+        side = 1 if values[k] >= 0 else -1
+        ax.text(end + side * 0.015 * spread, place, f"{values[k]:.2f}", va="center", ha="left" if side > 0 else "right")
+    ax.set_yticks(range(len(order)), [labels[k] for k in order])
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    if values.min(initial=0) < 0:
+        ax.axvline(0, color="black", lw=0.8)
+    if line is not None:
+        ax.axvline(line, color="black", lw=1, ls="--")
+    ax.set(xlabel=label, ylabel="")
+    sns.despine(ax=ax)
+    return ax
+
+
+def confusion(truth, predicted, classes: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
+    """Confusion matrix: rows are the truth, colours its shares, numbers are counts."""
+    from sklearn.metrics import confusion_matrix
+
+    classes = sorted(set(truth) | set(predicted)) if classes is None else list(classes)
+    counts = confusion_matrix(truth, predicted, labels=classes)
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    ax = _ax(ax, (1.8 + 0.75 * len(classes), 1.2 + 0.6 * len(classes)))
+    frame = pd.DataFrame(shares, index=classes, columns=classes)
+    sns.heatmap(
+        frame,
+        ax=ax,
+        cmap=TABLE,
+        vmin=0,
+        vmax=1,
+        annot=counts,
+        fmt="d",
+        square=True,
+        linewidths=0.5,
+        cbar_kws={"label": "share of the row"},
+    )
+    ax.tick_params(length=0)
+    plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    plt.setp(ax.get_yticklabels(), rotation=0)
+    ax.set(xlabel="predicted", ylabel="truth")
+    return ax
+
+
+def reliability(table: pd.DataFrame, *, label: str | None = None, color: int = 0, ax: Axes | None = None) -> Axes:
+    """Reliability diagram from `helpers.reliability_table`: the dots' areas grow with the number of cases."""
+    new = ax is None
+    ax = _ax(ax, (4, 4))
+    if new:
+        ax.plot([0, 1], [0, 1], color="grey", lw=1, ls="--", label="perfectly calibrated")
+    colour = sns.color_palette(PALETTE)[color]
+    ax.plot(table["predicted"], table["observed"], color=colour, lw=1.5, label=label)
+    ax.scatter(
+        table["predicted"],
+        table["observed"],
+        s=20 + 180 * table["count"] / table["count"].max(),
+        color=colour,
+        alpha=0.8,
+        edgecolor="white",
+        zorder=3,
+    )
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability", ylabel="observed share")
+    ax.set_aspect("equal")
+    if new or label:
+        ax.legend(loc="upper left", fontsize=9)
+    sns.despine(ax=ax)
+    return ax
+
+
+def estimates(table: pd.DataFrame, *, label: str = "AUROC", line: float | None = None, ax: Axes | None = None) -> Axes:
+    """Estimates with their intervals as dots and lines: rows are places, columns are colours.
+
+    Args:
+        table: DataFrame of `Estimate`s.
+        label: of the axis.
+        line: a reference value, say 0.5 for chance.
+        ax: where to draw.
+    """
+    ax = _ax(ax, (6.5, 1.0 + (0.22 * len(table.columns) + 0.15) * len(table)))
+    colors, count = sns.color_palette(PALETTE), len(table.columns)
+    for c, column in enumerate(table.columns):
+        for r, estimate in enumerate(table[column]):
+            y = r + (c - (count - 1) / 2) * 0.7 / count
+            ax.plot(estimate[1:], [y, y], color=colors[c % len(colors)], lw=2, alpha=0.7)
+            ax.plot(estimate[0], y, "o", color=colors[c % len(colors)], ms=6, label=str(column) if r == 0 else None)
+    ax.set_yticks(range(len(table)), [str(row) for row in table.index])
+    ax.invert_yaxis()
+    if line is not None:
+        ax.axvline(line, color="black", lw=1, ls="--")
+    ax.grid(axis="x", alpha=0.4)
+    ax.set(xlabel=label)
+    if count > 1:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    sns.despine(ax=ax)
+    return ax
+
+
+def curves(x, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "", ax: Axes | None = None) -> Axes:
+    """Lines over a shared axis; a line [B, S] is drawn as its mean with a 95% band of the mean.
+
+    Args:
+        x: float [S].
+        lines: name -> float [S] or [B, S].
+        xlabel, ylabel: labels.
+        ax: where to draw.
+    """
+    ax = _ax(ax, (6, 3.6))
+    x, colors = _values(x), sns.color_palette(PALETTE)
+    styles = ["-", "--", "-.", ":"]
+    for k, (name, values) in enumerate(lines.items()):
+        values = np.atleast_2d(_values(values))
+        mean = values.mean(0)
+        ax.plot(x, mean, color=colors[k % len(colors)], ls=styles[k % 4], lw=2, label=name)
+        if len(values) > 1:
+            half = 1.96 * values.std(0, ddof=1) / np.sqrt(len(values))
+            ax.fill_between(x, mean - half, mean + half, color=colors[k % len(colors)], alpha=0.2, lw=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(fontsize=9)
+    sns.despine(ax=ax)
+    return ax
+
+
+# --- small things -----------------------------------------------------------------------------------------------------
+
+
+def _ax(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def _bare(ax: Axes, title: str | None = None) -> Axes:
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    if title:
+        ax.set_title(title, fontsize=10)
+    return ax
+
+
+def _values(array) -> np.ndarray:
+    if hasattr(array, "detach"):
+        array = array.detach().cpu().float()
+    return np.asarray(array, dtype=float)

@@ -1,0 +1,353 @@
+"""Which piece of text is where, which patch of a picture is where, and how like each other they are.
+
+Text positions are counted with [CLS] at 0; patches run row by row from the top left. All vectors compared here lie in
+the joint space: `text_proj` and `image_proj` have been applied, or the comparison means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings
+
+# --- pieces of text ---------------------------------------------------------------------------------------------------
+
+
+def piece_table(encodings: TextEncodings, n: int = 0) -> pd.DataFrame:
+    """The pieces of one prompt, position by position.
+
+    Args:
+        encodings: from `encode_texts`.
+        n: which prompt.
+
+    Returns:
+        DataFrame indexed by `position`, with `piece`, `id`, `kind` ("special", "word", "continued": a piece that
+        goes on within a word, "unknown", "padding") and `characters`, the stretch of the prompt it stands for.
+
+    Raises:
+        ValueError: pieces and token vectors are not of one length: they would be read one position off.
+    """
+    assert_aligned(encodings)
+    text, rows = encodings.texts[n], []
+    for position, piece in enumerate(encodings.pieces[n]):
+        start, end = encodings.offsets[n, position].tolist()
+        if not encodings.mask[n, position]:
+            kind = "padding"
+        elif encodings.special[n, position]:
+            kind = "special"
+        elif piece == "[UNK]":
+            kind = "unknown"
+        else:
+            kind = "continued" if piece.startswith("##") else "word"
+        rows.append((position, piece, int(encodings.input_ids[n, position]), kind, text[start:end]))
+    columns = ["position", "piece", "id", "kind", "characters"]
+    return pd.DataFrame(rows, columns=columns).set_index("position")
+
+
+def assert_aligned(encodings: TextEncodings) -> None:
+    """Raise ValueError unless there is one token vector for each piece, [CLS] first and [SEP] last of the real ones."""
+    length = encodings.input_ids.shape[1]
+    if encodings.tokens is not None and encodings.tokens.shape[1] != length:
+        raise ValueError(
+            f"{encodings.tokens.shape[1]} token vectors stand against {length} pieces: they would be read off by "
+            f"{length - encodings.tokens.shape[1]}. A text tower that drops [CLS] does this."
+        )
+    for n in range(len(encodings)):
+        last = int(encodings.mask[n].sum()) - 1
+        if not (encodings.special[n, 0] and encodings.special[n, last]) or not encodings.mask[n, : last + 1].all():
+            raise ValueError(
+                f"texts[{n}] does not run from [CLS] to [SEP] with the padding behind: {encodings.pieces[n]}"
+            )
+
+
+def fill(template: str, phrase: str) -> tuple[str, tuple[int, int]]:
+    """Put a phrase into a template: the prompt, and the characters (start, end) at which the phrase stands in it.
+
+    >>> fill("a photo of {}.", "red cells")
+    ('a photo of red cells.', (11, 20))
+
+    Raises:
+        ValueError: the template has not exactly one {}; the phrase is empty.
+    """
+    if template.count("{}") != 1:
+        raise ValueError(f"The template {template!r} must have exactly one {{}}, the place of the phrase.")
+    phrase = phrase.strip()
+    if not phrase:
+        raise ValueError("The phrase is empty: write at least one word.")
+    start = template.index("{}")
+    return template.replace("{}", phrase), (start, start + len(phrase))
+
+
+def span_positions(encodings: TextEncodings, n: int, phrase: str | tuple[int, int]) -> list[int]:
+    """Token positions of a stretch of a prompt, found by character offsets (never by comparing pieces).
+
+    Args:
+        encodings: from `encode_texts`.
+        n: which prompt.
+        phrase: the words, which must stand in the prompt exactly once (upper or lower case), or their characters
+            (start, end), end exclusive.
+
+    Returns:
+        positions in rising order; a word that is only touched counts as a whole piece.
+
+    Raises:
+        ValueError: the words are not there, stand there twice, or were cut off.
+    """
+    if isinstance(phrase, str):
+        text = encodings.texts[n]
+        count = text.lower().count(phrase.lower())
+        if not phrase.strip() or count != 1:
+            raise ValueError(f"{phrase!r} stands {count} times in {text!r}: give the characters (start, end) instead.")
+        start = text.lower().index(phrase.lower())
+        phrase = (start, start + len(phrase))
+    return encodings.positions(n, *phrase)
+
+
+# --- concepts as vectors ----------------------------------------------------------------------------------------------
+
+
+def span_vector(encodings: TextEncodings, n: int, phrase, *, offset: int = 0) -> torch.Tensor:
+    """Mean of a prompt's projected token vectors over a phrase: float [D], **not** yet of unit length.
+
+    Args:
+        encodings: from `encode_texts(..., tokens=True)`.
+        n, phrase: as in `span_positions`.
+        offset: shift the span by this many positions: 0 is right; -1 and +1 show what a misread span costs.
+
+    Raises:
+        ValueError: no token vectors; the shifted span leaves the prompt.
+    """
+    if encodings.tokens is None:
+        raise ValueError("These texts were encoded without token vectors: encode them again with tokens=True.")
+    assert_aligned(encodings)
+    positions = [p + offset for p in span_positions(encodings, n, phrase)]
+    if min(positions) < 0 or max(positions) >= int(encodings.mask[n].sum()):
+        raise ValueError(f"The span moved by {offset} leaves texts[{n}]. Use a template with words around the phrase.")
+    return encodings.tokens[n, positions].float().mean(0)
+
+
+def concept_vectors(
+    model,
+    processor,
+    phrases: Sequence[str] | dict[str, Sequence[str]],
+    *,
+    template: str | Sequence[str] = "{}",
+    offset: int = 0,
+) -> torch.Tensor:
+    """One unit vector for each concept, to be compared with patches: the phrase as RC-Align sees it in training.
+
+    A phrase's projected token vectors are averaged over its own positions in the prompt. With several templates (or
+    several synonyms) these means are averaged too, before the length is made one, as in the authors' zero-shot script.
+
+    Args:
+        model, processor: from `helpers.load`.
+        phrases: K phrases, or a dict name -> synonyms, whose vectors are averaged.
+        template: what stands around the phrase, with one {}; or several.
+        offset: as in `span_vector`.
+
+    Returns:
+        float32 [K, D], unit length.
+    """
+    groups = [
+        [p] if isinstance(p, str) else list(p) for p in (phrases.values() if isinstance(phrases, dict) else phrases)
+    ]
+    templates = [template] if isinstance(template, str) else list(template)
+    if not groups or not templates or not all(groups):
+        raise ValueError("Give at least one phrase for each concept, and at least one template.")
+    filled = [fill(t, phrase) for group in groups for phrase in group for t in templates]
+    encodings = encode_texts(model, processor, [text for text, _ in filled], tokens=True)
+    means = [span_vector(encodings, n, span, offset=offset) for n, (_, span) in enumerate(filled)]
+    sizes = [len(group) * len(templates) for group in groups]
+    return F.normalize(torch.stack([part.mean(0) for part in torch.stack(means).split(sizes)]), dim=-1)
+
+
+def last_position_vectors(model, processor, prompts: Sequence[str], *, pad_to: int | None = 77) -> torch.Tensor:
+    """The text vector of the authors' Derm7pt script: the last *position* of the token axis, projected, unit length.
+
+    Their tokenizer pads to 77, so that position is padding for any shorter prompt; it has attended to the words and
+    carries something of them. With `pad_to=None` the last real position, [SEP], is taken instead.
+
+    Returns:
+        float32 [N, D], unit length.
+    """
+    encodings = encode_texts(model, processor, prompts, tokens=True, pad_to=pad_to)
+    last = encodings.mask.sum(1) - 1 if pad_to is None else torch.full((len(encodings),), pad_to - 1)
+    return F.normalize(encodings.tokens[torch.arange(len(encodings)), last].float(), dim=-1)
+
+
+# --- patches ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Where each patch lies in a picture.
+
+    The picture is squashed to `size` x `size` pixels, and patches of `patch` pixels are cut from the top left. If
+    `patch` does not divide `size` (384 = 27 x 14 + 6 in the released model) a strip at the right and bottom is never
+    seen; the boxes here leave it out.
+
+    Attributes:
+        h, w: patches down and across.
+        patch, size: in pixels of the model's input.
+    """
+
+    h: int
+    w: int
+    patch: int
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.h, self.w
+
+    def __len__(self) -> int:
+        return self.h * self.w
+
+    def row_column(self, index: int) -> tuple[int, int]:
+        """Patch number -> (row, column)."""
+        if not 0 <= index < len(self):
+            raise ValueError(f"There is no patch {index}: they are numbered 0 to {len(self) - 1}.")
+        return divmod(int(index), self.w)
+
+    def box(self, index: int, image_size: tuple[int, int] | None = None) -> tuple[float, float, float, float]:
+        """Patch number -> (left, top, right, bottom) in pixels of a picture of `image_size` (width, height).
+
+        Without `image_size`, in pixels of the model's square input.
+        """
+        row, column = self.row_column(index)
+        width, height = image_size or (self.size, self.size)
+        x, y = self.patch * width / self.size, self.patch * height / self.size
+        return column * x, row * y, (column + 1) * x, (row + 1) * y
+
+    def at(self, x: float, y: float, image_size: tuple[int, int]) -> int | None:
+        """The number of the patch that holds the point (x, y) of a picture of `image_size` (width, height).
+
+        None where no patch looks: outside the picture, or in the unseen strip at its right and bottom.
+        """
+        column, row = int(x / image_size[0] * self.size // self.patch), int(y / image_size[1] * self.size // self.patch)
+        inside = 0 <= row < self.h and 0 <= column < self.w and x >= 0 and y >= 0
+        return row * self.w + column if inside else None
+
+    def extent(self, image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """(left, right, bottom, top) that the whole grid covers, as matplotlib's `imshow(extent=)` takes it."""
+        _, _, right, bottom = self.box(len(self) - 1, image_size)
+        return 0.0, right, bottom, 0.0
+
+
+def patch_grid(model) -> PatchGrid:
+    """The patch geometry of a model, from its configuration."""
+    h, w = model.config.grid
+    return PatchGrid(h, w, model.config.vision_config.patch_size, model.config.vision_config.image_size)
+
+
+def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
+    """How much of each patch a mask covers.
+
+    Args:
+        masks: bool [B, H, W] (or [H, W]), any size; they are squashed as the picture is.
+        grid: from `patch_grid(model)`.
+
+    Returns:
+        float32 [B, h, w] (or [h, w]) in [0, 1].
+    """
+    masks = torch.as_tensor(np.asarray(masks), dtype=torch.float32)
+    single = masks.ndim == 2
+    masks = masks[None, None] if single else masks[:, None]
+    if tuple(masks.shape[-2:]) != (grid.size, grid.size):
+        masks = F.interpolate(masks, size=(grid.size, grid.size), mode="area")
+    shares = F.avg_pool2d(masks, grid.patch)[:, 0, : grid.h, : grid.w].numpy()
+    return shares[0] if single else shares
+
+
+# --- text against patches ---------------------------------------------------------------------------------------------
+
+
+def cosine_maps(tokens: torch.Tensor, vectors: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Cosine of every patch with every vector.
+
+    Args:
+        tokens: float [B, P, D], projected patch tokens of any length.
+        vectors: float [K, D], of any length (they are made unit length here).
+        grid: (h, w) with h * w = P.
+
+    Returns:
+        float32 [B, K, h, w] in [-1, 1]. Multiply by `concept_logit_scale` and add `concept_logit_bias` for logits.
+
+    Raises:
+        ValueError: widths differ (an unprojected text token against a patch), or NaN.
+    """
+    if tokens.ndim != 3 or vectors.ndim != 2 or tokens.shape[-1] != vectors.shape[-1]:
+        raise ValueError(
+            f"Patches {list(tokens.shape)} and vectors {list(vectors.shape)} do not match: expected [B, P, D] and "
+            "[K, D] in the joint space. Were text_proj and image_proj applied?"
+        )
+    if tokens.shape[1] != grid[0] * grid[1]:
+        raise ValueError(f"{tokens.shape[1]} patches do not fill a grid of {grid[0]} x {grid[1]}.")
+    if not (tokens.isfinite().all() and vectors.isfinite().all()):
+        raise ValueError("Patches or vectors hold NaN or infinite values: encode them again in float32.")
+    cosine = F.normalize(tokens.float(), dim=-1) @ F.normalize(vectors.float(), dim=-1).T  # [B, P, K]
+    return cosine.transpose(1, 2).unflatten(2, tuple(grid))
+
+
+def concept_maps(
+    model,
+    processor,
+    images,
+    phrases,
+    *,
+    template: str | Sequence[str] = "{}",
+    batch_size: int = 32,
+    progress: bool = False,
+) -> torch.Tensor:
+    """Where in each picture each phrase is: the cosine of every patch with every concept vector.
+
+    Args:
+        model, processor: from `helpers.load`.
+        images: as in `encode_images`; or ImageEncodings with tokens, when the pictures are encoded already.
+        phrases: K phrases, a dict name -> synonyms, or concept vectors [K, D] that exist already.
+        template: what stands around a phrase in its prompt, with one {}; or several.
+        batch_size, progress: as in `encode_images`.
+
+    Returns:
+        float32 [B, K, h, w], cosines in [-1, 1].
+    """
+    vectors = phrases
+    if not isinstance(phrases, torch.Tensor):
+        phrases = [phrases] if isinstance(phrases, str) else phrases
+        vectors = concept_vectors(model, processor, phrases, template=template)
+    if isinstance(images, ImageEncodings):
+        return cosine_maps(images.map().flatten(1, 2), vectors, images.grid)
+    batches = iter_image_encodings(model, processor, images, batch_size=batch_size, tokens=True, progress=progress)
+    return torch.cat([cosine_maps(part.tokens, vectors, part.grid) for part in batches])
+
+
+def token_maps(texts: TextEncodings, images: ImageEncodings, n: int = 0, b: int = 0) -> torch.Tensor:
+    """Every piece of one prompt against every patch of one picture.
+
+    Args:
+        texts, images: encoded with `tokens=True`.
+        n, b: which prompt, which picture.
+
+    Returns:
+        float32 [T, h, w], cosines; positions as in `piece_table(texts, n)`, padding left out (T counts real ones).
+    """
+    if texts.tokens is None:
+        raise ValueError("These texts were encoded without token vectors: encode them again with tokens=True.")
+    assert_aligned(texts)
+    real = texts.tokens[n, texts.mask[n]]
+    return cosine_maps(images.map()[b].flatten(0, 1)[None], real, images.grid)[0]
+
+
+def top_patches(map_, k: int = 5) -> list[tuple[int, float]]:
+    """The k largest patches of one map [h, w]: (patch number, value), largest first."""
+    values = torch.as_tensor(map_, dtype=torch.float32).flatten()
+    if not 1 <= k <= len(values):
+        raise ValueError(f"k must lie between 1 and the {len(values)} patches, not {k}.")
+    top = values.topk(k)
+    return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
