@@ -190,7 +190,7 @@ def _red_cells(scene, mask, rng, stain, place, crowd):
     empty, drawn = rng.random() < 0.1, 0.15 + 0.85 * rng.random()
     crowd = (0.0 if empty else drawn) if crowd is None else crowd
     look = {
-        "pallor": rng.uniform(0.15, 0.85), "pale": rng.uniform(0.45, 0.8), "sharp": rng.uniform(0.15, 1.0),
+        "pallor": rng.uniform(0.15, 0.85), "pale": rng.uniform(0.45, 0.98), "sharp": rng.uniform(0.15, 1.0),
         "oval": rng.uniform(0.03, 0.22), "rim": rng.uniform(0.0, 0.3), "edge": rng.uniform(0.7, 2.6),
         "flat": rng.uniform(0, 0.6), "spots": rng.random() < 0.15, "overlap": np.float32(rng.uniform(0.05, 0.4)),
     }  # fmt: skip
@@ -327,7 +327,7 @@ def _white_cell(scene, masks, streams, stain, place, cell):
 
     inside = shapes.at_angle(outline, np.arctan2(y, x)) - np.sqrt(x * x + y * y)
     deep = shapes.nucleus(
-        streams("nucleus"), x, y, cell.nucleus_shape, cell.nuclear_cytoplasmic_ratio, cell.cell_type == "lymphocyte"
+        streams("nucleus"), gx, gy, cell.nucleus_shape, cell.nuclear_cytoplasmic_ratio, cell.cell_type == "lymphocyte"
     )
     deep = np.minimum(deep, inside - 0.075)
     inside, deep = inside.astype(np.float32), deep.astype(np.float32)
@@ -353,7 +353,7 @@ def _white_cell(scene, masks, streams, stain, place, cell):
 
 
 def _cytoplasm(scene, where, rng, stain, cell, gx, gy, inside, pixel):
-    edge, thin, opaque = rng.uniform(0.7, 2.2), rng.uniform(0.0, 0.3), rng.uniform(0.82, 0.97)
+    edge, thin, opaque = rng.uniform(0.7, 3.6), rng.uniform(0.0, 0.3), rng.uniform(0.82, 0.97)
     halo, strength = (rng.uniform(0.0, 0.5) if rng.random() < 0.4 else 0.0), rng.uniform(0.85, 1.1)
     cover = (inside * np.float32(pixel / edge) + np.float32(0.5)).clip(0, 1)
     if halo:  # a bright seam where the cell lifts the film
@@ -363,11 +363,11 @@ def _cytoplasm(scene, where, rng, stain, cell, gx, gy, inside, pixel):
     rim = (1 - inside * 4).clip(0, 1)
     amount = np.float32(strength) * (1 - np.float32(thin) * rim * rim)
     cloud = textures.lookup(textures.smooth(28, 3), gx, gy, 90, rng)
-    frost = textures.lookup(textures.band(1.7, 5, 4), gx, gy, 66, rng)
+    frost = textures.lookup(textures.band(1.5, 4.5, 4), gx, gy, 66, rng)
     amount = amount * (1 + np.float32(0.07) * cloud)
     if cell.cytoplasm_texture == "frosted":  # ground glass
-        contrast = 0.085 / (1 - float(stain.cytoplasm[cell.cytoplasm_colour].mean()))
-        amount = amount * (1 + np.float32(min(max(contrast, 0.17), 0.45)) * frost)
+        contrast = 0.065 / (1 - float(stain.cytoplasm[cell.cytoplasm_colour].mean()))
+        amount = amount * (1 + np.float32(min(max(contrast, 0.13), 0.36)) * frost)
     _dye(scene, where, cover * amount.clip(0, 1.5), stain.cytoplasm[cell.cytoplasm_colour])
     return cover >= 0.5
 
@@ -376,15 +376,15 @@ def _nucleus(scene, where, rng, stain, cell, gx, gy, deep, pixel):
     edge, depth, smudge = rng.uniform(0.8, 3.2), rng.uniform(0.85, 1.02), rng.random()
     cover = (deep * np.float32(pixel / edge) + np.float32(0.5)).clip(0, 1)
     clumps = textures.lookup(textures.smooth(9, 5), gx, gy, 70, rng)
-    lace = textures.lookup(textures.band(2.4, 7.0, 6), gx, gy, 62, rng)
+    lace = np.float32(0.8) - np.abs(textures.lookup(textures.band(4.5, 12.0, 6), gx, gy, 66, rng))  # a net of strands
     contrast = np.float32(stain.nucleus_contrast * (0.3 if smudge < 0.2 else 1.0))
     through = stain.nucleus
     if cell.chromatin_density == "loosely":
         amount = (
-            np.float32(0.70) + np.float32(0.06) * clumps + np.float32(0.12) * np.maximum(contrast, np.float32(0.6)) * lace
+            np.float32(0.70) + np.float32(0.06) * clumps + np.float32(0.16) * np.maximum(contrast, np.float32(0.6)) * lace
         )
     else:
-        amount = np.float32(0.95) + contrast * (np.float32(0.08) * clumps + np.float32(0.03) * lace)
+        amount = np.float32(0.95) + contrast * (np.float32(0.10) * clumps + np.float32(0.03) * lace)
     shade = 1 - np.float32(0.10) * (1 - deep * 8).clip(0, 1)
     scene[where] += (stain.background - scene[where]) * (cover * np.float32(0.6))[..., None]
     _dye(scene, where, cover * (amount * shade * np.float32(depth)).clip(0.3, 1.04), through)
@@ -433,7 +433,7 @@ def _sample(field, gx, gy, points):
 _GRANULES = {  # spacing, radius, share of lattice points taken, jitter, share over the nucleus, strength
     "small": (0.078, 0.020, 0.80, 0.5, 0.0, 0.75),
     "round": (0.128, 0.054, 0.95, 0.3, 0.08, 0.88),
-    "coarse": (0.158, 0.066, 0.74, 0.6, 0.72, 0.95),
+    "coarse": (0.150, 0.064, 0.80, 0.6, 0.75, 0.95),
 }
 
 
@@ -442,7 +442,8 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     if cell.granularity == "no":
         return np.zeros(shape, dtype=bool)
     spacing, radius, share, jitter, over, strength = _GRANULES[cell.granule_type]
-    turn, full = rng.uniform(0, 2 * math.pi), rng.uniform(0.85, 1.0)
+    turn, full, tint = rng.uniform(0, 2 * math.pi), rng.uniform(0.85, 1.0), rng.uniform(0.5, 1.4)
+    strength *= rng.uniform(0.72, 1.0)
     points = _lattice(spacing)
     cos, sin = math.cos(turn), math.sin(turn)
     points = np.stack([points[:, 0] * cos - points[:, 1] * sin, points[:, 0] * sin + points[:, 1] * cos], axis=1)
@@ -460,7 +461,7 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
             shine.disc(px - 0.25 * r, py - 0.25 * r, 0.4 * r, 0.4 * r)
     cover = sheet.cover()
     through = stain.granules[cell.granule_colour]
-    tint = {"small": 0.34, "round": 0.40, "coarse": 0.22}[cell.granule_type]  # granules out of focus, between the sharp ones
+    tint = {"small": 0.26, "round": 0.40, "coarse": 0.22}[cell.granule_type] * tint  # granules out of focus, between the sharp ones
     film = (inside * 12).clip(0, 1) * (1 - (deep * np.float32(pixel) + np.float32(0.5)).clip(0, 1)) * np.float32(tint)
     _dye(scene, where, film, through)
     # The sharp ones: they take the place of what lies beneath, more or less.

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from . import textures
+
 STEPS = 2048
 
 
@@ -79,14 +81,17 @@ def _lobes(x, y, centres, axes, angles, wobbles, thread):
     return inside
 
 
-def nucleus(rng, x, y, shape, ratio, lymphoid=False):
-    """How far each point lies inside the nucleus (negative: outside), for coordinates in cell radii.
+def nucleus(rng, gx, gy, shape, ratio, lymphoid=False):
+    """How far each point of a grid lies inside the nucleus (negative: outside); columns and rows in cell radii.
 
     Every call draws the same numbers for every shape, so that the stream stands still when an attribute changes.
     """
     u = rng.uniform(0, 1, size=64)
     turn = 2 * math.pi * u[0]
     cos, sin = math.cos(turn), math.sin(turn)
+    warp = (0.012 + 0.034 * u[60]) * (0.5 if shape == "unsegmented-round" else 1.0)
+    x = gx[None, :] + warp * textures.lookup(textures.smooth(12, 8), gx, gy, 75, rng)
+    y = gy[:, None] + warp * textures.lookup(textures.smooth(12, 9), gx, gy, 75, rng)
     high = ratio == "high"
     x, y = x * cos + y * sin, y * cos - x * sin
     fine = ripple(rng, (0.05, 0.035, 0.025, 0.015, 0.01))
@@ -115,27 +120,27 @@ def nucleus(rng, x, y, shape, ratio, lymphoid=False):
         width = half * (1 + 1.6 * at_angle(fine, theta))
         return width - np.where(np.abs(theta) < span, along, ends)
     if shape == "segmented-bilobed":
-        d = (0.44 + 0.03 * u[1]) if high else (0.34 + 0.10 * u[1])
+        d = (0.44 + 0.03 * u[1]) if high else (0.32 + 0.10 * u[1])
         centres = [(-d, 0.16 * (u[2] - 0.5)), (d, 0.16 * (u[3] - 0.5))]
         if high:
             axes = [(0.385 + 0.02 * v, 0.60 + 0.08 * w) for v, w in ((u[4], u[5]), (u[6], u[7]))]
         else:
-            axes = [(d - 0.05 - 0.06 * v, 0.33 + 0.13 * w) for v, w in ((u[4], u[5]), (u[6], u[7]))]
+            axes = [(d - 0.025 - 0.065 * v, 0.34 + 0.13 * w) for v, w in ((u[4], u[5]), (u[6], u[7]))]
         angles = [0.7 * (u[8] - 0.5), 0.7 * (u[9] - 0.5)]
         wobbles = [(0.10 * u[10], 6.3 * u[11]), (0.10 * u[12], 6.3 * u[13])]
         return _lobes(x, y, centres, axes, angles, wobbles, 0.035 + 0.035 * u[14])
     if shape == "segmented-multilobed":
         n = 3 + int(u[1] * 2.6)
-        ring = (0.52 if high else 0.40 + 0.06 * u[2]) + (0.02 if n > 3 else 0.0)
-        step = (2 * math.pi / n) * (0.96 if n > 3 else 0.86 + 0.14 * u[3])
-        size = {3: 0.39, 4: 0.34, 5: 0.29}[n] if high else {3: 0.285, 4: 0.245, 5: 0.21}[n]
+        ring = (0.52 if high else 0.38 + 0.07 * u[2]) + (0.02 if n > 3 else 0.0)
+        step = (2 * math.pi / n) * ((0.84 + 0.12 * u[3]) if n > 3 else (0.82 + 0.16 * u[3]))
+        size = {3: 0.39, 4: 0.34, 5: 0.29}[n] if high else {3: 0.30, 4: 0.26, 5: 0.225}[n]
         centres, axes, angles, wobbles = [], [], [], []
         for k in range(n):
             a, b, c, d, e = u[10 + 5 * k : 15 + 5 * k]
-            angle = k * step + 0.25 * (a - 0.5)
-            radius = ring * (0.92 + 0.16 * b)
+            angle = k * step + 0.35 * (a - 0.5)
+            radius = ring * (0.84 + 0.26 * b)
             centres.append((radius * math.cos(angle), radius * math.sin(angle)))
-            axes.append((size * (0.95 + 0.25 * c), size * (1.0 - 0.15 * c)))
+            axes.append((size * (0.92 + 0.33 * c), size * (1.02 - 0.22 * c)))
             angles.append(angle + math.pi / 2 + 1.4 * (d - 0.5))
             wobbles.append((0.12 * e, 40.0 * e))
         return _lobes(x, y, centres, axes, angles, wobbles, 0.03 + 0.03 * u[4])

@@ -19,7 +19,7 @@ RED_CELLS = [
     (192, 152, 164),
     (186, 170, 162),
 ]
-NUCLEI = [(44, 44, 118), (86, 42, 150), (122, 40, 122), (98, 62, 186), (72, 34, 92), (104, 48, 150)]
+NUCLEI = [(44, 44, 118), (86, 42, 150), (122, 40, 122), (98, 62, 186), (72, 34, 92), (104, 66, 204), (128, 78, 200), (84, 66, 184)]
 CYTOPLASM = {
     "light blue": [(222, 213, 236), (206, 214, 238), (232, 212, 226)],
     "blue": [(150, 174, 224), (146, 160, 204), (128, 156, 212)],
@@ -28,7 +28,7 @@ CYTOPLASM = {
 GRANULES = {
     "pink": [(216, 104, 164), (206, 112, 176), (222, 118, 158)],
     "purple": [(84, 36, 130), (70, 34, 112), (98, 40, 128)],
-    "red": [(222, 84, 56), (212, 84, 80), (228, 112, 70), (206, 92, 88)],
+    "red": [(222, 84, 56), (212, 84, 80), (228, 112, 70), (206, 92, 88), (208, 108, 112)],
 }
 PLATELETS = [(150, 112, 180), (166, 120, 172), (128, 112, 182)]
 
@@ -60,15 +60,20 @@ def _strength(colour, amount):
 
 def sample_stain(rng):
     """Draw a laboratory."""
-    basic, eosin = rng.uniform(0.6, 1.2), rng.uniform(0.5, 1.2)
+    basic, eosin = rng.uniform(0.6, 1.2), rng.uniform(0.35, 1.1)
     tint = rng.normal(0, 0.02, size=3)
+    nucleus = _strength(_mix(rng, NUCLEI) + tint, basic)
+    cytoplasm = {name: _strength(_mix(rng, row, 1.0) + tint, rng.uniform(0.8, 1.2)) for name, row in CYTOPLASM.items()}
+    cytoplasm["light blue"] = _strength(cytoplasm["light blue"], rng.uniform(0.55, 1.1))
+    loose = 1 - 0.7 * (1 - float(nucleus.mean()))
+    for name, colour in cytoplasm.items():  # a loose nucleus must still stand out from any cytoplasm
+        dark = 1 - float(colour.mean())
+        cytoplasm[name] = 1 - (1 - colour) * np.float32(min(1.0, max(1 - loose - 0.17, 0.15) / dark))
     return Stain(
         background=np.clip(_mix(rng, BACKGROUNDS), 0, 0.99).astype(np.float32),
         red_cell=_strength(_mix(rng, RED_CELLS) + tint, eosin),
-        nucleus=_strength(_mix(rng, NUCLEI) + tint, basic),
-        cytoplasm={
-            name: _strength(_mix(rng, row, 1.0) + tint, rng.uniform(0.8, 1.2)) for name, row in CYTOPLASM.items()
-        },
+        nucleus=nucleus,
+        cytoplasm=cytoplasm,
         granules={
             name: _strength(_mix(rng, row, 1.0) + tint, rng.uniform(0.85, 1.15)) for name, row in GRANULES.items()
         },
@@ -93,8 +98,8 @@ def sample_optics(rng):
         "slope": rng.normal(0, 0.05, size=2),
         "vignette": float(max(0.0, rng.uniform(-0.15, 0.22))),
         "zoom": float(rng.uniform(1.15, 2.0)) if rng.random() < 0.35 else 1.0,
-        "blur": float(rng.uniform(0, 2.0) * rng.uniform(0.15, 1.0)),
-        "fringe": (rng.uniform(-0.8, 0.8, size=2) * (rng.random() < 0.35)),
+        "blur": float(rng.uniform(0, 2.0) * rng.uniform(0.3, 1.0)),
+        "fringe": (rng.uniform(-1.0, 1.0, size=2) * (rng.random() < 0.5)),
         "noise": float(0.022 * rng.random() ** 2),
         "coarse_noise": float(0.02 * rng.random() ** 2),
         "sharpen": float(max(0.0, rng.uniform(-1.0, 1.3))),
