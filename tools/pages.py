@@ -14,6 +14,7 @@ import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import nbformat
 from bs4 import BeautifulSoup
@@ -35,6 +36,8 @@ SCRIPTED = ("application/javascript", "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = (
     '<p class="widget-note">An interactive widget stands here. It lives in JupyterLab: <code>make lab</code>.</p>'
 )
+MATHML = "{http://www.w3.org/1998/Math/MathML}"
+ElementTree.register_namespace("", MATHML[1:-1])
 LANGUAGE_INFO = {"name": "python", "pygments_lexer": "ipython3"}
 
 
@@ -50,6 +53,12 @@ class Renderer(IPythonRenderer):
     def latex_environment(self, name: str, body: str) -> str:
         return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
 
+    def _html_embed_images(self, html: str) -> str:
+        # nbconvert's own parses the piece of HTML, and so closes a <details> whose text is yet to come.
+        return re.sub(
+            r'(<img[^>]*?\ssrc=")([^"]+)(")', lambda m: m[1] + self._embed_image_or_attachment(m[2]) + m[3], html
+        )
+
     def _src_to_base64(self, src: str) -> str | None:
         # nbconvert's own takes pictures from below the notebook's folder only; ours may stand anywhere.
         path = (Path(self.path) / unquote(src)).resolve()
@@ -60,13 +69,27 @@ class Renderer(IPythonRenderer):
 
 
 def mathml(latex: str, display: str) -> str:
-    """One formula as MathML; the LaTeX stays with it, for whoever copies it."""
+    """One formula as MathML, or a `ValueError` that shows the formula."""
     try:
-        return convert(latex.strip(), display=display)
+        root = ElementTree.fromstring(convert(latex.strip(), display=display))
     except Exception as error:
-        raise ValueError(
-            f"this formula cannot be turned into MathML ({type(error).__name__}: {error}): {latex}"
-        ) from error
+        raise ValueError(f"this formula cannot be turned into MathML ({type(error).__name__}): {latex}") from error
+    unknown = [node.text for node in root.iter() if node.text and (node.text.startswith("\\") or node.text == "&")]
+    if unknown:
+        raise ValueError(f"MathML has no {unknown[0]!r} as it stands in this formula, write it otherwise: {latex}")
+    for row in [root, *root.iter(f"{MATHML}mrow")]:
+        _space_functions(row)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _space_functions(row: ElementTree.Element) -> None:
+    """The thin spaces that TeX sets around the name of a function, as in s cos θ."""
+    for i, node in reversed(list(enumerate(row))):
+        if node.tag == f"{MATHML}mi" and len(node.text or "") > 1:
+            around = [row[i + 1] if i + 1 < len(row) else None, row[i - 1] if i else None]
+            for side, neighbour in zip((i + 1, i), around, strict=True):
+                if neighbour is not None and neighbour.tag != f"{MATHML}mo":
+                    row.insert(side, ElementTree.Element(f"{MATHML}mspace", width="0.17em"))
 
 
 def markdown(source: str, folder: Path = ROOT, attachments: dict | None = None) -> str:
@@ -188,8 +211,8 @@ def render(notebooks: dict[Path, Path], note: str) -> Path:
     nowhere. Returns the index's path.
     """
     env = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True)
-    style = Markup((Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8"))
-    style += Markup(HtmlFormatter(style="xcode").get_style_defs(".highlight"))
+    style = Markup(HtmlFormatter(style="xcode").get_style_defs(".highlight"))
+    style += Markup((Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8"))
     course = chapters()
     executed = {path: nbformat.read(file, as_version=4) for path, file in notebooks.items()}
     for chapter in course:
