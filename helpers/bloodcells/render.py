@@ -6,7 +6,7 @@ import io
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from . import shapes, textures
 from .attributes import Cell
@@ -192,7 +192,7 @@ def _red_cells(scene, mask, rng, stain, place, crowd):
     look = {
         "pallor": rng.uniform(0.15, 0.85), "pale": rng.uniform(0.45, 0.98), "sharp": rng.uniform(0.15, 1.0),
         "oval": rng.uniform(0.03, 0.22), "rim": rng.uniform(0.0, 0.3), "edge": rng.uniform(0.7, 2.6),
-        "flat": rng.uniform(0, 0.6), "spots": rng.random() < 0.15, "overlap": np.float32(rng.uniform(0.05, 0.4)),
+        "flat": rng.uniform(0, 0.6), "spots": rng.random() < 0.15, "overlap": np.float32(rng.uniform(0.05, 0.4)), "fade": rng.random(),
     }  # fmt: skip
     centres = _red_cell_places(rng, place, crowd)
     if crowd == 0:
@@ -231,7 +231,7 @@ def _red_cell(thickness, glare, mask, cx, cy, radius, draw, wave, look):
         + (w[0] * u * (uu - 3 * vv) + w[1] * v * (3 * uu - vv)) / d2
         + np.float32(0.3) * w[2] * (uu * uu + vv * vv - 6 * uu * vv) / (d2 * d)
     )
-    soft = np.float32(radius * size / look["edge"])
+    soft = np.float32(1 / max(look["edge"] / (radius * size), 0.16 * look["fade"]))
     cover = ((1 - d) * soft + np.float32(0.5)).clip(0, 1)
     wide = np.float32(0.35 + 0.4 * look["pallor"])
     hollow = np.clip((wide - d) / np.float32((1.1 - 0.9 * look["sharp"]) * wide), 0, 1)
@@ -353,7 +353,7 @@ def _white_cell(scene, masks, streams, stain, place, cell):
 
 
 def _cytoplasm(scene, where, rng, stain, cell, gx, gy, inside, pixel):
-    edge, thin, opaque = rng.uniform(0.7, 3.6), rng.uniform(0.0, 0.3), rng.uniform(0.82, 0.97)
+    edge, thin, opaque = rng.uniform(0.7, 3.6), rng.uniform(0.0, 0.3), rng.uniform(0.9, 1.0)
     halo, strength = (rng.uniform(0.0, 0.5) if rng.random() < 0.4 else 0.0), rng.uniform(0.85, 1.1)
     cover = (inside * np.float32(pixel / edge) + np.float32(0.5)).clip(0, 1)
     if halo:  # a bright seam where the cell lifts the film
@@ -376,7 +376,8 @@ def _nucleus(scene, where, rng, stain, cell, gx, gy, deep, pixel):
     edge, depth, smudge = rng.uniform(0.8, 3.2), rng.uniform(0.85, 1.02), rng.random()
     cover = (deep * np.float32(pixel / edge) + np.float32(0.5)).clip(0, 1)
     clumps = textures.lookup(textures.smooth(9, 5), gx, gy, 70, rng)
-    lace = np.float32(0.8) - np.abs(textures.lookup(textures.band(4.5, 12.0, 6), gx, gy, 66, rng))  # a net of strands
+    lace = np.float32(0.56) - np.float32(0.7) * np.abs(textures.lookup(textures.band(3.6, 10.0, 6), gx, gy, 66, rng))  # strands
+    lace += np.float32(0.35) * textures.lookup(textures.band(2.0, 6.0, 10), gx, gy, 66, rng)
     contrast = np.float32(stain.nucleus_contrast * (0.3 if smudge < 0.2 else 1.0))
     through = stain.nucleus
     if cell.chromatin_density == "loosely":
@@ -409,6 +410,11 @@ class _Sheet:
         return np.asarray(self.image.reduce(FINE), dtype=np.float32) / np.float32(255)
 
 
+def _soften(field, pixels):
+    image = Image.fromarray((field * 255 + np.float32(0.5)).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(pixels)), dtype=np.float32) / np.float32(255)
+
+
 @functools.cache
 def _lattice(spacing):
     """Points of a hexagonal lattice that fill a disc of radius 1.3."""
@@ -432,7 +438,7 @@ def _sample(field, gx, gy, points):
 
 _GRANULES = {  # spacing, radius, share of lattice points taken, jitter, share over the nucleus, strength
     "small": (0.078, 0.020, 0.80, 0.5, 0.0, 0.75),
-    "round": (0.128, 0.054, 0.95, 0.3, 0.08, 0.88),
+    "round": (0.120, 0.051, 0.95, 0.33, 0.08, 0.90),
     "coarse": (0.150, 0.064, 0.80, 0.6, 0.75, 0.95),
 }
 
@@ -443,7 +449,7 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
         return np.zeros(shape, dtype=bool)
     spacing, radius, share, jitter, over, strength = _GRANULES[cell.granule_type]
     turn, full, tint = rng.uniform(0, 2 * math.pi), rng.uniform(0.85, 1.0), rng.uniform(0.5, 1.4)
-    strength *= rng.uniform(0.72, 1.0)
+    strength, soft = strength * rng.uniform(0.66, 1.0), rng.uniform(0.0, 1.1)
     points = _lattice(spacing)
     cos, sin = math.cos(turn), math.sin(turn)
     points = np.stack([points[:, 0] * cos - points[:, 1] * sin, points[:, 0] * sin + points[:, 1] * cos], axis=1)
@@ -460,6 +466,11 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
         if cell.granule_type == "round":
             shine.disc(px - 0.25 * r, py - 0.25 * r, 0.4 * r, 0.4 * r)
     cover = sheet.cover()
+    drawn = cover >= 0.5
+    if soft * pixel > 20:  # granules have no hard edge
+        cover, glint = (_soften(field, soft * pixel / 70) for field in (cover, shine.cover()))
+    else:
+        glint = shine.cover()
     through = stain.granules[cell.granule_colour]
     tint = {"small": 0.26, "round": 0.40, "coarse": 0.22}[cell.granule_type] * tint  # granules out of focus, between the sharp ones
     film = (inside * 12).clip(0, 1) * (1 - (deep * np.float32(pixel) + np.float32(0.5)).clip(0, 1)) * np.float32(tint)
@@ -469,8 +480,8 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     scene[where] += (stain.background - scene[where]) * (solid * np.float32(0.72))[..., None]
     _dye(scene, where, solid, through)
     if cell.granule_type == "round":
-        scene[where] += (1 - scene[where]) * (shine.cover() * np.float32(0.14))[..., None]
-    return cover >= 0.5
+        scene[where] += (1 - scene[where]) * (glint * np.float32(0.14))[..., None]
+    return drawn
 
 
 def _vacuoles(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):

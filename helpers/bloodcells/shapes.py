@@ -89,7 +89,8 @@ def nucleus(rng, gx, gy, shape, ratio, lymphoid=False):
     u = rng.uniform(0, 1, size=64)
     turn = 2 * math.pi * u[0]
     cos, sin = math.cos(turn), math.sin(turn)
-    warp = (0.012 + 0.034 * u[60]) * (0.5 if shape == "unsegmented-round" else 1.0)
+    warp = 0.012 + 0.034 * u[60]
+    warp *= {"unsegmented-round": 0.5, "unsegmented-indented": 0.8, "irregular": 1.0}.get(shape, 1.45)
     x = gx[None, :] + warp * textures.lookup(textures.smooth(12, 8), gx, gy, 75, rng)
     y = gy[:, None] + warp * textures.lookup(textures.smooth(12, 9), gx, gy, 75, rng)
     high = ratio == "high"

@@ -98,7 +98,7 @@ def sample_optics(rng):
         "slope": rng.normal(0, 0.05, size=2),
         "vignette": float(max(0.0, rng.uniform(-0.15, 0.22))),
         "zoom": float(rng.uniform(1.15, 2.0)) if rng.random() < 0.35 else 1.0,
-        "blur": float(rng.uniform(0, 2.0) * rng.uniform(0.3, 1.0)),
+        "blur": float(rng.uniform(0, 2.1) * rng.uniform(0.45, 1.0)),
         "fringe": (rng.uniform(-1.0, 1.0, size=2) * (rng.random() < 0.5)),
         "noise": float(0.022 * rng.random() ** 2),
         "coarse_noise": float(0.02 * rng.random() ** 2),
