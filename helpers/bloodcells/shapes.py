@@ -110,15 +110,16 @@ def nucleus(rng, gx, gy, shape, ratio, lymphoid=False):
         return _polar((x + 0.10 * a) / aspect, y * aspect, a * (1 + 0.7 * fine - notch)) * aspect
     if shape == "unsegmented-band":
         middle = (0.47 + 0.04 * u[1]) if high else (0.44 + 0.08 * u[1])
-        half = (0.295 + 0.03 * u[2]) if high else (0.16 + 0.055 * u[2])
+        half = (0.295 + 0.03 * u[2]) if high else (0.17 + 0.065 * u[2])
         span = (1.12 + 0.33 * u[3]) * math.pi / 2 if not high else (1.2 + 0.22 * u[3]) * math.pi / 2
         stretch = 1.0 + 0.30 * u[4]
         xs, ys = x * stretch, (y - (0.10 * (u[5] - 0.5))) / (1.0 + 0.1 * u[4])
         r, theta = np.sqrt(xs * xs + ys * ys), np.arctan2(ys, xs)
         ex, ey = middle * math.cos(span), middle * math.sin(span)
-        along = np.abs(r - middle)
+        bend = 1 + (2.2 * u[6]) * at_angle(np.roll(fine, STEPS // 3), theta)
+        along = np.abs(r - middle * bend)
         ends = np.sqrt((xs - ex) ** 2 + (np.abs(ys) - ey) ** 2)
-        width = half * (1 + 1.6 * at_angle(fine, theta))
+        width = half * (1 + (1.0 + 2.4 * u[7]) * (0.6 if high else 1.0) * at_angle(fine, theta))
         return width - np.where(np.abs(theta) < span, along, ends)
     if shape == "segmented-bilobed":
         d = (0.44 + 0.03 * u[1]) if high else (0.32 + 0.10 * u[1])

@@ -88,7 +88,8 @@ def sample_camera(rng):
         "gain": (rng.uniform(0.80, 1.04) * (1 + rng.normal(0, 0.03, size=3))).astype(np.float32),
         "contrast": float(rng.uniform(-0.12, 0.38)),
         "saturation": float(rng.uniform(0.72, 1.4)),
-        "lift": float(max(0.0, rng.uniform(-0.06, 0.07))),
+        "haze": float(rng.uniform(0.0, 0.34)) if rng.random() < 0.5 else 0.0,
+        "flare": (rng.uniform(0.70, 0.86) + np.array([0.0, 0.0, 0.12]) * rng.random() + rng.normal(0, 0.02, size=3)).astype(np.float32),
     }
 
 
@@ -122,7 +123,8 @@ def photograph(scene, camera, optics, rng):
     picture = grey + (picture - grey) * np.float32(camera["saturation"])
     np.clip(picture, 0, 1, out=picture)
     picture += np.float32(camera["contrast"]) * picture * (1 - picture) * (2 * picture - 1)
-    picture = picture * np.float32(1 - camera["lift"]) + np.float32(camera["lift"])
+    if camera["haze"]:  # stray light greys the darks
+        picture += np.float32(camera["haze"]) * (camera["flare"] - picture)
     for channel, shift in zip((0, 2), optics["fringe"], strict=True):
         if shift:
             plane = picture[..., channel]
