@@ -1,6 +1,9 @@
 """PyTorch ConceptCLIP: `SiglipVisionModel` and `BertModel`, composed; nothing of either is rewritten."""
 
+import copy
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -9,6 +12,7 @@ from transformers import BertModel, PreTrainedModel, SiglipVisionModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
+from . import released
 from .configuration_conceptclip import ConceptCLIPConfig
 
 
@@ -79,6 +83,50 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
                 init.constant_(getattr(module, name), getattr(self.config, f"{name}_init_value"))
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *model_args: Any, **kwargs: Any) -> Self:
+        """
+        Load weights, as in any transformers model, with two differences.
+
+        - A checkpoint in **released form** (open_clip's and timm's tensor names) is converted while it is read, one
+          tensor at a time and straight into the wanted dtype; with `progress=True` a bar shows it.
+        - It is **strict**: a missing, unexpected or misshapen tensor is a `ValueError` that lists all of them (only
+          `ignore_mismatched_sizes=True` brings transformers' leniency back). Only safetensors are read.
+        """
+        kwargs["use_safetensors"] = True
+        progress = kwargs.pop("progress", False)
+        hub = {key: kwargs[key] for key in released.HUB_ARGUMENTS if kwargs.get(key) is not None}
+        plain = not any(kwargs.get(key) for key in ("state_dict", "variant", "gguf_file"))
+        files = released.find(pretrained_model_name_or_path, hub) if plain and pretrained_model_name_or_path else None
+        if files is None:
+            return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+        config = kwargs.pop("config", None)
+        if not isinstance(config, ConceptCLIPConfig):
+            overrides = {
+                field.name: kwargs.pop(field.name) for field in fields(cls.config_class) if field.name in kwargs
+            }
+            dtype = overrides.pop("dtype", None)
+            config = cls.config_class.from_pretrained(config or pretrained_model_name_or_path, **hub, **overrides)
+            kwargs |= {} if dtype is None else {"dtype": dtype}
+        with torch.device("meta"):
+            shapes = {name: tuple(tensor.shape) for name, tensor in cls(copy.deepcopy(config)).state_dict().items()}
+        found = released.header(files)
+        if released.prefix_of(found) is None:
+            if not kwargs.get("ignore_mismatched_sizes"):
+                released.check(found, shapes, str(pretrained_model_name_or_path))
+            return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+
+        dtype = kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or "auto"
+        dtype = config.dtype if dtype == "auto" else dtype
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        state_dict = released.read(files, shapes, dtype=dtype, progress=progress)
+        kwargs["dtype"] = dtype or state_dict["image_proj.0.weight"].dtype
+        model = super().from_pretrained(None, *model_args, config=config, state_dict=state_dict, **kwargs)
+        loaded = model[0] if isinstance(model, tuple) else model
+        loaded.name_or_path = loaded.config.name_or_path = str(pretrained_model_name_or_path)
+        return model
 
 
 class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
