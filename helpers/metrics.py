@@ -6,8 +6,8 @@ because a thousand calls would take seconds. All random draws start from `helper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,22 @@ MASK_SHARE = 0.1
 vacuole smaller than a patch can be hit, enough that brushing a rim is no hit. (Ranking metrics use one half.)"""
 
 
-class Estimate(NamedTuple):
-    """A value with its 95% bootstrap interval. Prints as 0.97 (0.96–0.98); `f"{e:.3f}"` sets the digits."""
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95% bootstrap interval. Prints as 0.97 (0.96–0.98); `f"{e:.3f}"` sets the digits.
+
+    `value, low, high = e` unpacks it, and `float(e)` is the value. It is no tuple, so that pandas prints it likewise.
+    """
 
     value: float
     low: float
     high: float
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.value, self.low, self.high))
+
+    def __float__(self) -> float:
+        return self.value
 
     def __str__(self) -> str:
         return format(self)

@@ -15,6 +15,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from .encoding import open_image
@@ -109,7 +110,10 @@ def patch_grid(
         box(grid.box(index, size), ax=ax)
         if number:
             x0, y0, x1, y1 = grid.box(index, size)
-            ax.text((x0 + x1) / 2, (y0 + y1) / 2, str(index), color="white", ha="center", va="center", fontsize=8)
+            text = ax.text(
+                (x0 + x1) / 2, (y0 + y1) / 2, str(index), color="white", ha="center", va="center", fontsize=8
+            )
+            text.set_path_effects([withStroke(linewidth=2, foreground="black")])
     ax.set(xlim=(-0.5, size[0] - 0.5), ylim=(size[1] - 0.5, -0.5))
     return _bare(ax)
 
@@ -139,7 +143,7 @@ def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, a
     show_image(image, ax=ax)
     height, width = to_array(image).shape[:2]
     colors = sns.color_palette(PALETTE)
-    for k, (part, mask) in enumerate(masks.items()):
+    for k, (part, mask) in reversed(list(enumerate(masks.items()))):  # the first part is drawn on top
         mask = np.asarray(mask, dtype=float)
         if not mask.any():
             continue
@@ -149,7 +153,17 @@ def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, a
         ax.contour(x, y, mask, levels=[0.5], colors=[colors[k % len(colors)]], linewidths=1.3)
         ax.plot([], [], color=colors[k % len(colors)], lw=2, label=part)
     if legend:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=8, handlelength=1.2, columnspacing=1)
+        handles, labels = ax.get_legend_handles_labels()
+        ax.legend(
+            handles[::-1],
+            labels[::-1],
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0),
+            ncols=3,
+            fontsize=8,
+            handlelength=1.2,
+            columnspacing=1,
+        )
     return ax
 
 
@@ -384,8 +398,7 @@ def score_bars(
         labels = list(scores.index) if labels is None else labels
         scores = scores.tolist()
     scores = list(scores)
-    intervals = [s if isinstance(s, tuple) else None for s in scores]
-    values = np.array([s[0] if isinstance(s, tuple) else float(s) for s in scores])
+    values = np.array([float(score) for score in scores])
     order = np.argsort(-values, kind="stable") if sort else np.arange(len(values))
     ax = _ax(ax, (6, 0.8 + 0.32 * len(values)))
     blue, orange = sns.color_palette(PALETTE)[:2]
@@ -393,15 +406,23 @@ def score_bars(
     for place, k in enumerate(order):
         ax.barh(place, values[k], color=orange if labels[k] in highlight else blue, height=0.7)
         end = values[k]
-        if intervals[k] is not None:
-            _, low, high = intervals[k]
+        if hasattr(scores[k], "low"):
+            low, high = scores[k].low, scores[k].high
             ax.plot([low, high], [place, place], color="black", lw=1.5)
             end = high if values[k] >= 0 else low
         side = 1 if values[k] >= 0 else -1
-        ax.text(end + side * 0.015 * spread, place, f"{values[k]:.2f}", va="center", ha="left" if side > 0 else "right")
+        ax.text(
+            end + side * 0.015 * spread,
+            place,
+            f"{values[k]:.2f}",
+            va="center",
+            ha="left" if side > 0 else "right",
+            fontsize=9,
+        )
     ax.set_yticks(range(len(order)), [labels[k] for k in order])
     ax.invert_yaxis()
-    ax.margins(x=0.12)
+    low, high = ax.get_xlim()
+    ax.set_xlim(low - 0.1 * spread * (values.min(initial=0) < 0), high + 0.1 * spread * (values.max(initial=0) > 0))
     if values.min(initial=0) < 0:
         ax.axvline(0, color="black", lw=0.8)
     if line is not None:
@@ -478,10 +499,10 @@ def estimates(table: pd.DataFrame, *, label: str = "AUROC", line: float | None =
     for c, column in enumerate(table.columns):
         for r, estimate in enumerate(table[column]):
             y = r + (c - (count - 1) / 2) * 0.7 / count
-            ax.plot(estimate[1:], [y, y], color=colors[c % len(colors)], lw=2, alpha=0.7)
-            ax.plot(estimate[0], y, "o", color=colors[c % len(colors)], ms=6, label=str(column) if r == 0 else None)
+            ax.plot([estimate.low, estimate.high], [y, y], color=colors[c % len(colors)], lw=2, alpha=0.7)
+            ax.plot(estimate.value, y, "o", color=colors[c % len(colors)], ms=6, label=str(column) if r == 0 else None)
     ax.set_yticks(range(len(table)), [str(row) for row in table.index])
-    ax.invert_yaxis()
+    ax.set_ylim(len(table) - 0.5, -0.5)
     if line is not None:
         ax.axvline(line, color="black", lw=1, ls="--")
     ax.grid(axis="x", alpha=0.4)
