@@ -385,7 +385,7 @@ def _nucleus(scene, where, rng, stain, cell, gx, gy, deep, pixel):
             np.float32(0.70) + np.float32(0.06) * clumps + np.float32(0.16) * np.maximum(contrast, np.float32(0.6)) * lace
         )
     else:
-        amount = np.float32(0.95) + contrast * (np.float32(0.10) * clumps + np.float32(0.03) * lace)
+        amount = np.float32(0.95) + contrast * (np.float32(0.10) * clumps + np.float32(0.05) * lace)
     shade = 1 - np.float32(0.10) * (1 - deep * 8).clip(0, 1)
     scene[where] += (stain.background - scene[where]) * (cover * np.float32(0.6))[..., None]
     _dye(scene, where, cover * (amount * shade * np.float32(depth)).clip(0.3, 1.04), through)
@@ -437,7 +437,7 @@ def _sample(field, gx, gy, points):
 
 
 _GRANULES = {  # spacing, radius, share of lattice points taken, jitter, share over the nucleus, strength
-    "small": (0.078, 0.020, 0.80, 0.5, 0.0, 0.75),
+    "small": (0.086, 0.025, 0.82, 0.5, 0.0, 0.95),
     "round": (0.120, 0.051, 0.95, 0.33, 0.08, 0.90),
     "coarse": (0.150, 0.064, 0.80, 0.6, 0.75, 0.95),
 }
@@ -460,7 +460,7 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     sheet, shine = _Sheet(gx, gy, pixel), _Sheet(gx, gy, pixel)
     vary = {"small": 0.5, "round": 0.3, "coarse": 0.9}[cell.granule_type]
     for (px, py), draw in zip(points[keep].tolist(), draws[keep].tolist(), strict=True):
-        r = max(radius * (1 + vary * (draw[4] - 0.55)), 0.8 / pixel)
+        r = max(radius * (1 + vary * (draw[4] - 0.55)), 0.95 / pixel)
         stretch = 1 + (0.5 if cell.granule_type == "coarse" else 0.12) * (draw[5] - 0.5)
         sheet.disc(px, py, r * stretch, r / stretch, 190 + int(65 * draw[3]))
         if cell.granule_type == "round":
@@ -472,7 +472,7 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     else:
         glint = shine.cover()
     through = stain.granules[cell.granule_colour]
-    tint = {"small": 0.26, "round": 0.40, "coarse": 0.22}[cell.granule_type] * tint  # granules out of focus, between the sharp ones
+    tint = {"small": 0.28, "round": 0.40, "coarse": 0.22}[cell.granule_type] * tint  # granules out of focus, between the sharp ones
     film = (inside * 12).clip(0, 1) * (1 - (deep * np.float32(pixel) + np.float32(0.5)).clip(0, 1)) * np.float32(tint)
     _dye(scene, where, film, through)
     # The sharp ones: they take the place of what lies beneath, more or less.
