@@ -69,6 +69,18 @@ _NAMES = {
         "within_group_auroc",
     ),
     "data": ("image_folder", "load_atlas", "load_bloodmnist"),
+    "explanations": (
+        "agreement",
+        "centre_prior",
+        "deletion_insertion",
+        "global_score",
+        "gradient_maps",
+        "occlusion_maps",
+        "pixels",
+        "random_weights",
+        "stain_maps",
+    ),
+    "bottleneck": ("ConceptBottleneck", "fit_bottleneck", "typical_scores"),
     "exercises": ("check",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
