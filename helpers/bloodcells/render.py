@@ -376,13 +376,17 @@ def _nucleus(scene, where, rng, stain, cell, gx, gy, deep, pixel):
     edge, depth, smudge = rng.uniform(0.8, 3.2), rng.uniform(0.85, 1.02), rng.random()
     cover = (deep * np.float32(pixel / edge) + np.float32(0.5)).clip(0, 1)
     clumps = textures.lookup(textures.smooth(9, 5), gx, gy, 70, rng)
-    lace = np.float32(0.56) - np.float32(0.7) * np.abs(textures.lookup(textures.band(3.6, 10.0, 6), gx, gy, 66, rng))  # strands
+    lace = np.float32(0.56) - np.float32(0.7) * np.abs(
+        textures.lookup(textures.band(3.6, 10.0, 6), gx, gy, 66, rng)
+    )  # strands
     lace += np.float32(0.35) * textures.lookup(textures.band(2.0, 6.0, 10), gx, gy, 66, rng)
     contrast = np.float32(stain.nucleus_contrast * (0.3 if smudge < 0.2 else 1.0))
     through = stain.nucleus
     if cell.chromatin_density == "loosely":
         amount = (
-            np.float32(0.70) + np.float32(0.06) * clumps + np.float32(0.16) * np.maximum(contrast, np.float32(0.6)) * lace
+            np.float32(0.70)
+            + np.float32(0.06) * clumps
+            + np.float32(0.16) * np.maximum(contrast, np.float32(0.6)) * lace
         )
     else:
         amount = np.float32(0.95) + contrast * (np.float32(0.10) * clumps + np.float32(0.05) * lace)
@@ -448,7 +452,7 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     if cell.granularity == "no":
         return np.zeros(shape, dtype=bool)
     spacing, radius, share, jitter, over, strength = _GRANULES[cell.granule_type]
-    turn, full, tint = rng.uniform(0, 2 * math.pi), rng.uniform(0.85, 1.0), rng.uniform(0.5, 1.4)
+    turn, full, tint = rng.uniform(0, 2 * math.pi), rng.uniform(0.85, 1.0), rng.uniform(0.5, 1.25)
     strength, soft = strength * rng.uniform(0.66, 1.0), rng.uniform(0.0, 1.1)
     points = _lattice(spacing)
     cos, sin = math.cos(turn), math.sin(turn)
@@ -472,7 +476,9 @@ def _granules(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     else:
         glint = shine.cover()
     through = stain.granules[cell.granule_colour]
-    tint = {"small": 0.28, "round": 0.40, "coarse": 0.22}[cell.granule_type] * tint  # granules out of focus, between the sharp ones
+    tint = {"small": 0.28, "round": 0.32, "coarse": 0.2}[
+        cell.granule_type
+    ] * tint  # granules out of focus, between the sharp ones
     film = (inside * 12).clip(0, 1) * (1 - (deep * np.float32(pixel) + np.float32(0.5)).clip(0, 1)) * np.float32(tint)
     _dye(scene, where, film, through)
     # The sharp ones: they take the place of what lies beneath, more or less.

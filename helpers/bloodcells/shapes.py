@@ -71,11 +71,16 @@ def _polar(x, y, radius_table):
     return edge - r
 
 
-def _lobes(x, y, centres, axes, angles, wobbles, thread):
+def _lobes(x, y, centres, axes, angles, wobbles, thread, cleft):
     inside = None
     for (cx, cy), (a, b), angle, (wobble, phase) in zip(centres, axes, angles, wobbles, strict=True):
         lobe = _ellipse(x, y, cx, cy, a, b, angle, wobble, phase)
-        inside = lobe if inside is None else np.maximum(inside, lobe)
+        if inside is None:
+            inside = lobe
+            continue
+        seam = np.clip(1 - np.abs(inside - lobe) * 22, 0, 1) * (np.minimum(inside, lobe) > 0)  # where two lobes touch
+        inside = np.maximum(inside, lobe)
+        inside = inside - cleft * seam * (inside + 0.02)
     for start, end in itertools.pairwise(centres):
         inside = np.maximum(inside, _thread(x, y, start, end, thread))
     return inside
@@ -102,10 +107,10 @@ def nucleus(rng, gx, gy, shape, ratio, lymphoid=False):
         a = (0.82 + 0.05 * u[1]) if high else (0.66 + 0.08 * u[1]) if lymphoid else (0.52 + 0.10 * u[1])
         aspect = 1 + 0.14 * u[2]
         shift = (0.93 - a) * 0.7 * u[3]
-        return _polar((x - shift) / aspect, y * aspect, a * (1 + 0.5 * fine))
+        return _polar((x - shift) / aspect, y * aspect, a * (1 + 0.35 * fine))
     if shape == "unsegmented-indented":
         a = (0.90 + 0.05 * u[1]) if high else (0.66 + 0.08 * u[1]) if not lymphoid else (0.74 + 0.06 * u[1])
-        notch = (0.42 + 0.18 * u[2]) * bump(0.0, 0.75 + 0.35 * u[3])
+        notch = (0.50 + 0.18 * u[2]) * bump(0.0, 0.66 + 0.34 * u[3])
         aspect = 0.84 + 0.08 * u[4]
         return _polar((x + 0.10 * a) / aspect, y * aspect, a * (1 + 0.7 * fine - notch)) * aspect
     if shape == "unsegmented-band":
@@ -130,12 +135,14 @@ def nucleus(rng, gx, gy, shape, ratio, lymphoid=False):
             axes = [(d - 0.025 - 0.065 * v, 0.34 + 0.13 * w) for v, w in ((u[4], u[5]), (u[6], u[7]))]
         angles = [0.7 * (u[8] - 0.5), 0.7 * (u[9] - 0.5)]
         wobbles = [(0.10 * u[10], 6.3 * u[11]), (0.10 * u[12], 6.3 * u[13])]
-        return _lobes(x, y, centres, axes, angles, wobbles, 0.035 + 0.035 * u[14])
+        return _lobes(x, y, centres, axes, angles, wobbles, 0.035 + 0.035 * u[14], 0.4 + 0.6 * u[15])
     if shape == "segmented-multilobed":
         n = 3 + int(u[1] * 2.6)
         ring = (0.52 if high else 0.38 + 0.07 * u[2]) + (0.02 if n > 3 else 0.0)
         step = (2 * math.pi / n) * ((0.84 + 0.12 * u[3]) if n > 3 else (0.82 + 0.16 * u[3]))
         size = {3: 0.39, 4: 0.34, 5: 0.29}[n] if high else {3: 0.30, 4: 0.26, 5: 0.225}[n]
+        if u[5] < 0.4:  # lobes in a heap
+            ring, size = ring * (0.84 if high else 0.86), size * (1.08 if high else 1.18)
         centres, axes, angles, wobbles = [], [], [], []
         for k in range(n):
             a, b, c, d, e = u[10 + 5 * k : 15 + 5 * k]
@@ -145,7 +152,7 @@ def nucleus(rng, gx, gy, shape, ratio, lymphoid=False):
             axes.append((size * (0.92 + 0.33 * c), size * (1.02 - 0.22 * c)))
             angles.append(angle + math.pi / 2 + 1.4 * (d - 0.5))
             wobbles.append((0.12 * e, 40.0 * e))
-        return _lobes(x, y, centres, axes, angles, wobbles, 0.03 + 0.03 * u[4])
+        return _lobes(x, y, centres, axes, angles, wobbles, 0.03 + 0.03 * u[4], 0.4 + 0.6 * u[6])
     a = (0.93 + 0.04 * u[1]) if high else (0.70 + 0.08 * u[1])
     table = 1 + rough
     first = 2 * math.pi * u[2]

@@ -19,7 +19,17 @@ RED_CELLS = [
     (192, 152, 164),
     (186, 170, 162),
 ]
-NUCLEI = [(44, 44, 118), (86, 42, 150), (122, 40, 122), (98, 62, 186), (72, 34, 92), (104, 66, 204), (128, 78, 206), (84, 66, 190), (112, 88, 216)]
+NUCLEI = [
+    (44, 44, 118),
+    (86, 42, 150),
+    (122, 40, 122),
+    (98, 62, 186),
+    (72, 34, 92),
+    (104, 66, 204),
+    (128, 78, 206),
+    (84, 66, 190),
+    (112, 88, 216),
+]
 CYTOPLASM = {
     "light blue": [(222, 213, 236), (206, 214, 238), (232, 212, 226)],
     "blue": [(150, 174, 224), (146, 160, 204), (128, 156, 212)],
@@ -89,7 +99,9 @@ def sample_camera(rng):
         "contrast": float(rng.uniform(-0.12, 0.38)),
         "saturation": float(rng.uniform(0.72, 1.4)),
         "haze": float(rng.uniform(0.0, 0.34)) if rng.random() < 0.5 else 0.0,
-        "flare": (rng.uniform(0.70, 0.86) + np.array([0.0, 0.0, 0.12]) * rng.random() + rng.normal(0, 0.02, size=3)).astype(np.float32),
+        "flare": (
+            rng.uniform(0.70, 0.86) + np.array([0.0, 0.0, 0.12]) * rng.random() + rng.normal(0, 0.02, size=3)
+        ).astype(np.float32),
     }
 
 
@@ -102,8 +114,8 @@ def sample_optics(rng):
         "blur": float(rng.uniform(0, 2.1) * rng.uniform(0.45, 1.0)),
         "fringe": (rng.uniform(-1.0, 1.0, size=2) * (rng.random() < 0.5)),
         "noise": float(0.022 * rng.random() ** 2),
-        "coarse_noise": float(0.02 * rng.random() ** 2),
         "sharpen": float(max(0.0, rng.uniform(-1.0, 1.3))),
+        "sharpen_radius": float(rng.uniform(1.2, 4.0)),
         "quality": int(rng.integers(45, 96)),
     }
 
@@ -143,7 +155,9 @@ def photograph(scene, camera, optics, rng):
         noise = textures.grain(size, rng) * np.float32(optics["noise"] * 255)
         image = Image.fromarray((np.asarray(image) + noise + np.float32(0.5)).clip(0, 255).astype(np.uint8))
     if optics["sharpen"] > 0.1:
-        image = image.filter(ImageFilter.UnsharpMask(1.6 * size / 224, int(110 * optics["sharpen"]), 2))
+        image = image.filter(
+            ImageFilter.UnsharpMask(optics["sharpen_radius"] * size / 224, int(110 * optics["sharpen"]), 2)
+        )
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=optics["quality"])
     return buffer.getvalue()
