@@ -1,0 +1,158 @@
+"""The files around the code say the same thing as the code, and nothing that is private."""
+
+import ast
+import contextlib
+import re
+import subprocess
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tools.links import anchors, broken_links
+from tools.notebooks import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REQUIRED = [Requirement(text) for text in PROJECT["dependencies"]]
+EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in PROJECT["optional-dependencies"].items()}
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def tracked():
+    """The files that git has, or will have when asked to add all; every file where there is no git."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        names = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*")]
+        names = [name for name in names if not re.match(r"(\.venv|build|\.git)/|.*__pycache__", name)]
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def texts():
+    for path in tracked():
+        if path.suffix not in {".ipynb", ".csv"} and path.stat().st_size < 1_000_000:
+            with contextlib.suppress(UnicodeDecodeError):
+                yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+
+
+def pins():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in pinned), "a pin is one exact, public version"
+    return {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pinned}
+
+
+def test_conda_says_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["name"] == PROJECT["name"]
+    plain = [Requirement(line) for line in environment["dependencies"] if isinstance(line, str)]
+    conda = {CONDA_NAMES.get(req.name, req.name): req.specifier for req in plain}
+    assert str(conda.pop("python")) == PROJECT["requires-python"]
+    assert not conda.pop("pip")
+    assert conda == {req.name: req.specifier for req in REQUIRED}
+    assert {"pip": ["-e .[dev,browser]"]} in environment["dependencies"]
+
+
+def test_pins_lie_in_the_ranges():
+    pinned = pins()
+    for req in [*REQUIRED, *EXTRAS["dev"], *EXTRAS["browser"]]:
+        name = canonicalize_name(req.name)
+        assert name in pinned, f"{req.name} has no exact version in constraints.txt"
+        assert req.specifier.contains(pinned[name]), f"{req}, but constraints.txt has {pinned[name]}"
+
+
+def test_no_pin_is_of_a_package_that_makes_the_installation_big():
+    assert not {"torchvision", "torchaudio", "medmnist"} & set(pins())
+
+
+def test_everything_that_comes_along_is_pinned():
+    """Follow the requirements of the installed packages, as the resolver does."""
+    pinned, seen = pins(), set()
+    queue = [(req, "") for req in [*REQUIRED, *EXTRAS["dev"], *EXTRAS["browser"]]]
+    while queue:
+        req, extra = queue.pop()
+        for wanted in {"", *req.extras} | ({extra} if extra else set()):
+            if req.marker and not req.marker.evaluate(default_environment() | {"extra": wanted}):
+                continue
+            name = canonicalize_name(req.name)
+            if (name, wanted) in seen or name.startswith(("nvidia-", "cuda-", "triton")):  # torch pins its own
+                continue
+            seen.add((name, wanted))
+            assert name in pinned, f"{req} comes along, but constraints.txt does not say in which version"
+            try:
+                queue += [(Requirement(text), wanted) for text in requires(name) or []]
+            except PackageNotFoundError:
+                continue
+    assert len(seen) > 50
+
+
+PRIVATE = {
+    "a path of somebody's machine": r"(?<![\w.:}/-])/(?:home|Users|root|opt|work|mnt)/\w",
+    "an e-mail address": r"[\w.+-]+@[\w-]+\.(?!ipynb|py\b)[a-z]{2,}\b",
+    "an access token": r"\bhf_[A-Za-z0-9]{16,}",
+    "an address of a package index": r"(?:index-url|find-links|registry)[ =:]+\S*(?:://|/simple)",
+    "a reminder instead of the work": r"\b(?:TODO|FIXME|XXX)\b",
+}
+
+
+@pytest.mark.parametrize("what", PRIVATE)
+def test_nothing_private_is_committed(what):
+    found = {
+        name: match[0]
+        for name, text in texts()
+        if not name.startswith("tests/")  # they hold examples of what must not be
+        for match in re.finditer(PRIVATE[what], text)
+    }
+    assert not found, f"{what}: {found}"
+
+
+def test_links_of_the_pages_beside_the_notebooks():
+    broken = {
+        name: list(broken_links(text, (ROOT / name).parent, anchors(text)))
+        for name, text in texts()
+        if name.endswith(".md")
+    }
+    assert not {name: found for name, found in broken.items() if found}
+
+
+def test_nothing_is_too_big_to_clone():
+    sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tracked()}
+    assert not {name: size for name, size in sizes.items() if size > 20_000_000}
+    assert sum(size for name, size in sizes.items() if name.startswith("data/atlas/")) <= 15_000_000
+    assert sum(sizes.values()) <= 80_000_000
+
+
+LAYERS = [
+    "settings", "conceptclip", "bloodcells", "loading", "encoding", "tokens", "scoring", "metrics", "bottleneck",
+    "explanations", "data", "plots", "report", "exercises", "explorer", "doctor",
+]  # fmt: skip
+
+
+def _imports(path):
+    """What a module of `helpers` imports from `helpers`: the names right below it."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = ".".join(package[: len(package) - node.level + 1]) + "." if node.level else ""
+            modules = [f"{start}{node.module or ''}".strip(".") + f".{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (module.split(".")[1] for module in modules if module.startswith("helpers."))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "helpers").rglob("*.py")), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_helpers_import_only_from_the_layers_above(path):
+    own = path.relative_to(ROOT / "helpers").with_suffix("").parts[0]
+    if own == "__init__":
+        pytest.skip("it gathers the names of all")
+    assert own in LAYERS, f"say in tests/test_project.py on which layer helpers/{own} stands"
+    imported = {name for name in _imports(path) if name in LAYERS}  # the rest are names, not modules
+    above = set(LAYERS[: LAYERS.index(own) + 1])
+    assert imported <= above, f"helpers.{own} imports {sorted(imported - above)} from below"
