@@ -9,6 +9,7 @@ from importlib import import_module
 import helpers.conceptclip  # noqa: F401 (registers the classes with transformers' Auto classes)
 
 _NAMES = {
+    "loading": ("MODEL_ID", "fastest_dtype", "load"),
     "settings": ("SEED", "setup"),
     "encoding": (
         "ImageEncodings",

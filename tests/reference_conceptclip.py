@@ -1,8 +1,8 @@
 """
 ConceptCLIP once more, in plain torch and with the released tensor names: the yardstick for `helpers.conceptclip`.
 
-Written from the architecture alone and sharing no code with `helpers` or transformers: every operation is spelled out on
-a state dict, so that a mistake in the composition, in a name or in the order of q, k and v cannot hide in both.
+Written from the architecture alone and sharing no code with `helpers` or transformers: every operation is spelled out
+on a state dict, so that a mistake in the composition, in a name or in the order of q, k and v cannot hide in both.
 """
 
 import math
@@ -106,9 +106,7 @@ def random_weights(g: dict[str, int], seed: int = 0, prefix: str = "") -> dict[s
             values = 1 + 0.1 * values
         elif name.endswith(".bias"):
             values = 0.1 * values
-        elif len(shape) >= 2 and "embed" not in name and "latent" not in name:
-            values = values * math.prod(shape[1:]) ** -0.5
-        elif "patch_embed" in name:
+        elif len(shape) >= 2 and ("patch_embed" in name or not ("embed" in name or "latent" in name)):
             values = values * math.prod(shape[1:]) ** -0.5
         weights[prefix + name] = values
     weights[f"{prefix}logit_scale"] = torch.tensor(4.570648)

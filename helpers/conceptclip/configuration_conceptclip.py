@@ -30,12 +30,49 @@ RELEASED_TEXT = {
     "hidden_act": "gelu",
     "pad_token_id": 0,
 }
+OPEN_CLIP_POOLERS = {"mean_pooler": "mean", "cls_last_hidden_state_pooler": "cls"}
+
+
+def from_open_clip(vision_cfg: dict[str, Any], text_cfg: dict[str, Any]) -> dict[str, Any]:
+    """
+    What open_clip's `vision_cfg` and `text_cfg` say, as arguments of `ConceptCLIPConfig`.
+
+    They name their towers (`timm_model_name`, `hf_model_name`) instead of measuring them, so a name that is not
+    ConceptCLIP's is an error; single measures in open_clip's own terms (`width`, `layers`, ...) are taken over.
+    """
+    tower = vision_cfg.get("timm_model_name") or "vit_so400m_patch14_siglip_384"
+    if not ("so400m" in tower and "siglip" in tower):
+        raise ValueError(f"vision_cfg names the image tower {tower!r}; ConceptCLIP's is SigLIP SO400M. Another model?")
+    if vision_cfg.get("timm_pool", "map") != "map" or vision_cfg.get("timm_proj") not in (None, "", "none"):
+        raise ValueError("vision_cfg asks for another pooling or projection than ConceptCLIP's (timm_pool, timm_proj).")
+    pooler = text_cfg.get("hf_pooler_type", "mean_pooler")
+    if pooler not in OPEN_CLIP_POOLERS:
+        raise ValueError(f"text_cfg asks for {pooler!r}; known are {', '.join(OPEN_CLIP_POOLERS)}.")
+    if text_cfg.get("hf_proj_type", "linear") != "linear":
+        raise ValueError(f"text_cfg asks for a projection {text_cfg['hf_proj_type']!r}; ConceptCLIP's is 'linear'.")
+
+    def measures(cfg: dict[str, Any], width: int) -> dict[str, Any]:
+        width = cfg.get("width", width)
+        found = {
+            "hidden_size": width,
+            "num_hidden_layers": cfg.get("layers"),
+            "num_attention_heads": cfg.get("heads") or (width // cfg["head_width"] if "head_width" in cfg else None),
+            "intermediate_size": int(width * cfg["mlp_ratio"]) if "mlp_ratio" in cfg else None,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+    vision = measures(vision_cfg, RELEASED_VISION["hidden_size"])
+    vision |= {key: vision_cfg[key] for key in ("image_size", "patch_size") if key in vision_cfg}
+    text = measures(text_cfg, RELEASED_TEXT["hidden_size"])
+    text |= {key: text_cfg[key] for key in ("vocab_size",) if key in text_cfg}
+    return {"vision_config": vision, "text_config": text, "text_pooling": OPEN_CLIP_POOLERS[pooler]}
 
 
 @strict
 class ConceptCLIPConfig(PreTrainedConfig):
     r"""
-    Configuration of a [`ConceptCLIPModel`]. Without arguments it is the geometry of the released checkpoint.
+    Configuration of a [`ConceptCLIPModel`]. Without arguments it is the geometry of the released checkpoint. A
+    `config.json` that describes the towers in open_clip's way (`vision_cfg`, `text_cfg`) is read, too.
 
     The joint space is as wide as the image tower (`vision_config.hidden_size`), which has no projection after it.
 
@@ -80,6 +117,11 @@ class ConceptCLIPConfig(PreTrainedConfig):
     concept_logit_bias_init_value: float = -10.0
 
     def __post_init__(self, **kwargs: Any):
+        vision_cfg, text_cfg = kwargs.pop("vision_cfg", None), kwargs.pop("text_cfg", None)
+        if vision_cfg is not None or text_cfg is not None:
+            kwargs.pop("embed_dim", None)
+            for name, value in from_open_clip(vision_cfg or {}, text_cfg or {}).items():
+                setattr(self, name, value)
         if isinstance(self.vision_config, dict):
             self.vision_config = RELEASED_VISION | self.vision_config
         if isinstance(self.text_config, dict):

@@ -113,8 +113,8 @@ class ConceptCLIPImageProcessor(PilBackend):
         if return_tensors is not None and len({image.shape for image in pixel_values}) > 1:
             sizes = ", ".join(sorted({f"{image.shape[1]} × {image.shape[2]}" for image in pixel_values}))
             raise ValueError(
-                f"Without resizing, images of different sizes ({sizes}) do not fit one tensor. Leave do_resize=True, or "
-                "process them one by one."
+                f"Without resizing, images of different sizes ({sizes}) do not fit one tensor. Leave do_resize=True, "
+                "or process them one by one."
             )
         if return_tensors == "pt":
             return BatchFeature({"pixel_values": torch.stack(pixel_values)})
@@ -198,8 +198,9 @@ def _check_eight_bit(do_rescale: bool, window: Sequence[float] | None, name: str
         raise ValueError(f"{name} has 8 bits a channel, and a window is for 16. Pass it in a call without window.")
     if not do_rescale:
         raise ValueError(
-            f"{name} holds 0 to 255 and would come out 255 times too bright with do_rescale=False. Pass do_rescale=True "
-            "with it; if the attribute was changed earlier, set processor.image_processor.do_rescale = True again."
+            f"{name} holds 0 to 255 and would come out 255 times too bright with do_rescale=False. Pass "
+            "do_rescale=True with it; if the attribute was changed earlier, set "
+            "processor.image_processor.do_rescale = True again."
         )
 
 
@@ -211,13 +212,13 @@ def _to_unit_range(image: torch.Tensor, do_rescale: bool, window: Sequence[float
     low, high = image.min().item(), image.max().item()
     if not dtype.is_floating_point:
         raise ValueError(
-            f"{name} has more than 8 bits a channel ({str(dtype).removeprefix('torch.')}, values {low:.0f} to {high:.0f})."
-            " Say which intensities become black and white: window=(low, high)."
+            f"{name} has more than 8 bits a channel ({str(dtype).removeprefix('torch.')}, {low:.0f} to {high:.0f}). "
+            "Say which intensities become black and white: window=(low, high)."
         )
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # so that NaN is outside, too
         raise ValueError(
-            f"{name} is a float image with values {low:.4g} to {high:.4g}, outside [0, 1]. Pass 0 to 255 as uint8, other "
-            "units with window=(low, high); undo a normalisation first, since the processor normalises."
+            f"{name} is a float image with values {low:.4g} to {high:.4g}, outside [0, 1]. Pass 0 to 255 as uint8, "
+            "other units with window=(low, high); undo a normalisation first, since the processor normalises."
         )
     if do_rescale:
         raise ValueError(
