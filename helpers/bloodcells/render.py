@@ -71,6 +71,11 @@ def render(cell, seed, size=224, *, red_cells=None, platelets=None, offset=None,
         raise ValueError(f"scale: {scale} is outside 0.05 to 0.6 (a red cell's diameter as a share of the side)")
     if red_cells is not None and not 0 <= red_cells <= 1:
         raise ValueError(f"red_cells: {red_cells} is outside 0 (none) to 1 (crowded)")
+    if platelets is not None and platelets < 0:
+        raise ValueError(f"platelets: {platelets} is less than none; use a whole number from 0")
+    for name, value in (("seed", seed), ("colour_seed", colour_seed)):
+        if value is not None and (int(value) != value or value < 0):
+            raise ValueError(f"{name}: {value!r} is no seed; use a whole number from 0")
     streams = _streams(seed, seed if colour_seed is None else colour_seed)
     stain, camera, optics = (
         sample_stain(streams("stain")),
@@ -138,6 +143,11 @@ def _window(size, cx, cy, reach):
     return (slice(y0, y1), slice(x0, x1)), xs, ys
 
 
+def _steepness(radius, size, edge):
+    """How fast an edge `edge` pixels wide, as seen at 224 pixels, rises in a distance measured in radii."""
+    return radius * size / max(edge * size / 224, 0.7)
+
+
 def _dye(scene, where, amount, through):
     """Let the light of a window pass `amount` (0 to 1) of a dye that lets `through` pass."""
     view = scene[where]
@@ -192,7 +202,8 @@ def _red_cells(scene, mask, rng, stain, place, crowd):
     look = {
         "pallor": rng.uniform(0.15, 0.85), "pale": rng.uniform(0.45, 0.98), "sharp": rng.uniform(0.15, 1.0),
         "oval": rng.uniform(0.03, 0.22), "rim": rng.uniform(0.0, 0.3), "edge": rng.uniform(0.7, 2.6),
-        "flat": rng.uniform(0, 0.6), "spots": rng.random() < 0.15, "overlap": np.float32(rng.uniform(0.05, 0.4)), "fade": rng.random(),
+        "flat": rng.uniform(0, 0.6), "spots": rng.random() < 0.15, "overlap": np.float32(rng.uniform(0.05, 0.4)),
+        "fade": rng.random(),
     }  # fmt: skip
     centres = _red_cell_places(rng, place, crowd)
     if crowd == 0:
@@ -231,7 +242,7 @@ def _red_cell(thickness, glare, mask, cx, cy, radius, draw, wave, look):
         + (w[0] * u * (uu - 3 * vv) + w[1] * v * (3 * uu - vv)) / d2
         + np.float32(0.3) * w[2] * (uu * uu + vv * vv - 6 * uu * vv) / (d2 * d)
     )
-    soft = np.float32(1 / max(look["edge"] / (radius * size), 0.16 * look["fade"]))
+    soft = np.float32(min(_steepness(radius, size, look["edge"]), 6 / (look["fade"] + 0.01)))
     cover = ((1 - d) * soft + np.float32(0.5)).clip(0, 1)
     wide = np.float32(0.35 + 0.4 * look["pallor"])
     hollow = np.clip((wide - d) / np.float32((1.1 - 0.9 * look["sharp"]) * wide), 0, 1)
@@ -353,9 +364,10 @@ def _white_cell(scene, masks, streams, stain, place, cell):
 
 
 def _cytoplasm(scene, where, rng, stain, cell, gx, gy, inside, pixel):
+    size = scene.shape[0]
     edge, thin, opaque = rng.uniform(0.7, 3.6), rng.uniform(0.0, 0.3), rng.uniform(0.9, 1.0)
     halo, strength = (rng.uniform(0.0, 0.5) if rng.random() < 0.4 else 0.0), rng.uniform(0.85, 1.1)
-    cover = (inside * np.float32(pixel / edge) + np.float32(0.5)).clip(0, 1)
+    cover = (inside * np.float32(_steepness(pixel / size, size, edge)) + np.float32(0.5)).clip(0, 1)
     if halo:  # a bright seam where the cell lifts the film
         seam = (1 - np.abs(inside + np.float32(0.03)) * np.float32(18)).clip(0, 1) * np.float32(halo)
         scene[where] += (stain.background - scene[where]) * seam[..., None]
@@ -373,8 +385,9 @@ def _cytoplasm(scene, where, rng, stain, cell, gx, gy, inside, pixel):
 
 
 def _nucleus(scene, where, rng, stain, cell, gx, gy, deep, pixel):
+    size = scene.shape[0]
     edge, depth, smudge = rng.uniform(0.8, 3.2), rng.uniform(0.85, 1.02), rng.random()
-    cover = (deep * np.float32(pixel / edge) + np.float32(0.5)).clip(0, 1)
+    cover = (deep * np.float32(_steepness(pixel / size, size, edge)) + np.float32(0.5)).clip(0, 1)
     clumps = textures.lookup(textures.smooth(9, 5), gx, gy, 70, rng)
     lace = np.float32(0.56) - np.float32(0.7) * np.abs(
         textures.lookup(textures.band(3.6, 10.0, 6), gx, gy, 66, rng)
