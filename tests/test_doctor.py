@@ -1,0 +1,140 @@
+"""`python -m helpers.doctor`: what it finds, and that each finding has a cure."""
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+
+from helpers import doctor
+from helpers.doctor import Finding
+from tools import checksums
+
+
+def data_folder(tmp_path):
+    """A data/ with a table and one picture, and the sums of both."""
+    data = tmp_path / "data"
+    (data / "atlas" / "images").mkdir(parents=True)
+    (data / "atlas" / "cells.csv").write_text("id\n1\n2\n")
+    (data / "atlas" / "images" / "001.jpg").write_bytes(b"a picture")
+    checksums.write(data)
+    return data
+
+
+def test_old_python_is_a_problem():
+    assert doctor.python((3, 10, 13)).state == "problem"
+    assert doctor.python((3, 11, 0)).state == "ok"
+
+
+def test_missing_and_old_packages_are_named():
+    def installed(name):
+        if name == "seaborn":
+            raise PackageNotFoundError(name)
+        return "1.0" if name == "torch" else version(name)
+
+    found = doctor.packages(installed=installed)
+    assert found.state == "problem" and found.cure
+    assert "seaborn is missing" in found.found and "torch is 1.0, not >=" in found.found
+    assert doctor.packages().state == "ok"
+
+
+def test_installed_without_the_repository(tmp_path):
+    for found in (doctor.packages(tmp_path / "pyproject.toml"), doctor.atlas(tmp_path / "data")):
+        assert found.state == "problem" and "without its" in found.found and found.cure
+
+
+def test_whole_atlas(tmp_path):
+    assert doctor.atlas(data_folder(tmp_path)) == Finding("Atlas", "ok", "2 cells")
+
+
+@pytest.mark.parametrize("harm", ["changed", "missing", "unsummed", "no table"])
+def test_damaged_atlas(tmp_path, harm):
+    data = data_folder(tmp_path)
+    picture = data / "atlas" / "images" / "001.jpg"
+    if harm == "changed":
+        picture.write_bytes(b"another picture")
+    elif harm == "missing":
+        picture.unlink()
+    elif harm == "unsummed":
+        (data / doctor.CHECKSUMS).unlink()
+    else:
+        (data / "atlas" / "cells.csv").unlink()
+    found = doctor.atlas(data)
+    assert found.state == "problem" and found.cure
+    if harm in ("changed", "missing"):
+        assert "atlas/images/001.jpg" in found.found
+
+
+def test_sums_are_what_sha256sum_reads(tmp_path):
+    data = data_folder(tmp_path)
+    try:
+        done = subprocess.run(["sha256sum", "--check", doctor.CHECKSUMS], cwd=data, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no sha256sum on this machine")
+    assert done.returncode == 0 and done.stdout.count(": OK") == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "state"), [("", "ok"), ("JerrryNie/ConceptCLIP", "ok"), ("no/such/folder/here", "problem")]
+)
+def test_chosen_model(source, state):
+    assert doctor.chosen_model(source).state == state
+
+
+def test_chosen_folder(tmp_path):
+    assert doctor.chosen_model(str(tmp_path)).state == "ok"
+
+
+def test_a_token_is_never_shown(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_thisIsNobodysTokenButLong")
+    found = list(doctor.hub())
+    assert "there is one" in next(f.found for f in found if f.topic == "Hub token")
+    assert "Nobody" not in "".join(map(repr, found))
+
+
+def test_no_token_is_only_a_note(monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    token = next(f for f in doctor.hub() if f.topic == "Hub token")
+    assert token.state == "note" and token.cure
+
+
+@pytest.mark.parametrize("gigabytes, state", [(0.1, "problem"), (2.0, "note"), (100.0, "ok")])
+def test_room(gigabytes, state):
+    assert doctor.disk(gigabytes * 1e9).state == state
+    assert doctor.memory(gigabytes * 1e9).state == state
+
+
+def test_no_browser_is_only_a_note():
+    found = doctor.browser(which=lambda name: None)
+    assert found.state == "note" and "Chromium" in found.found and found.cure
+
+
+def test_a_check_that_breaks_is_a_finding():
+    def broken():
+        raise OSError("libsomething.so: no such file")
+
+    (found,) = doctor.examine([broken])
+    assert found.state == "problem" and "libsomething.so" in found.found
+
+
+def test_lines_fit_and_cures_stand_below():
+    text = doctor.line(Finding("Disk", "note", "0.5 GB free " * 12, "Free some. " * 12), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.startswith("note     Disk") and "-> Free some." in text
+
+
+def test_exit_code(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: [Finding("Atlas", "problem", "gone", "get it")])
+    assert doctor.main() == 1
+    assert "1 problem;" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "examine", lambda: [Finding("Hub token", "note", "none", "log in")])
+    assert doctor.main() == 0
+
+
+def test_as_a_command():
+    done = subprocess.run([sys.executable, "-m", "helpers.doctor"], capture_output=True, text=True, cwd=doctor.ROOT)
+    assert done.returncode in (0, 1), done.stderr
+    for topic in ("Python", "Packages", "PyTorch", "Device", "Jupyter", "Shipped model", "Atlas", "Disk", "Memory"):
+        assert topic in done.stdout
