@@ -14,8 +14,8 @@ from PIL import Image
 from helpers.bloodcells import ATTRIBUTES, CELL_TYPES, PARTS, Cell, attribute_counts, render, sample_cell
 
 NEUTROPHIL = Cell(
-    "neutrophil", "big", "round", "segmented-multilobed", "low", "densely", "no", "clear", "light blue", "small", "pink",
-    "yes",
+    "neutrophil", "big", "round", "segmented-multilobed", "low", "densely", "no", "clear", "light blue",
+    "small", "pink", "yes",
 )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def test_decorrelated_is_uniform_and_independent():
     ("design", "cell_type"), [("uniform", None), ("natural", "erythrocyte"), ("decorrelated", "monocyte")]
 )
 def test_an_unknown_design_or_type_is_refused(design, cell_type):
-    with pytest.raises(ValueError, match="design|cell_type"):
+    with pytest.raises(ValueError, match=r"design|cell_type"):
         sample_cell(np.random.default_rng(0), design, cell_type)
 
 

@@ -70,7 +70,7 @@ def _strength(colour, amount):
 
 def sample_stain(rng):
     """Draw a laboratory."""
-    basic, eosin = rng.uniform(0.6, 1.2), rng.uniform(0.35, 1.1)
+    basic, eosin = rng.uniform(0.5, 1.2), rng.uniform(0.35, 1.1)
     tint = rng.normal(0, 0.02, size=3)
     nucleus = _strength(_mix(rng, NUCLEI) + tint, basic)
     cytoplasm = {name: _strength(_mix(rng, row, 1.0) + tint, rng.uniform(0.8, 1.2)) for name, row in CYTOPLASM.items()}
@@ -88,7 +88,7 @@ def sample_stain(rng):
             name: _strength(_mix(rng, row, 1.0) + tint, rng.uniform(0.85, 1.15)) for name, row in GRANULES.items()
         },
         platelet=_strength(_mix(rng, PLATELETS) + tint, basic * rng.uniform(0.5, 1.2)),
-        nucleus_contrast=rng.uniform(0.35, 1.15),
+        nucleus_contrast=rng.uniform(0.35, 1.5),
     )
 
 
