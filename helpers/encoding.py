@@ -390,9 +390,9 @@ def open_image(path: str | os.PathLike) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
-            image.load()  # reads every pixel: a truncated file fails here and not later
-        return image
+            with Image.open(path) as image:  # closes the file; the pixels stay
+                image.load()  # reads every one of them: a truncated file fails here and not later
+                return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise ValueError(
@@ -424,6 +424,8 @@ def image_to_pixels(processor, image, name: str = "image", window: tuple[float, 
         image = open_image(image)
     if hasattr(image, "shape") and 0 in image.shape:
         raise ValueError(f"{name} is empty, shape {tuple(image.shape)}. Leave it out.")
+    if isinstance(image, np.ndarray) and not image.flags.writeable:
+        image = image.copy()  # np.asarray(picture) is read-only, and torch warns of that
     floats = torch.as_tensor(image) if hasattr(image, "dtype") and "float" in str(image.dtype) else None
     if floats is not None and not floats.isfinite().all():
         raise ValueError(f"{name} holds NaN or infinite values. Repair it or leave it out.")

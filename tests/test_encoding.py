@@ -1,0 +1,336 @@
+"""Encoding: equal to the model's own forward, in any batch; and every kind of bad input told, not passed on."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from skimage import data
+from small_model import small_model
+
+import helpers
+
+PROMPTS = ["a cell photo with sign of segmented nucleus", "band", "red cells, round cells"]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [Image.fromarray(x) for x in (data.retina(), data.immunohistochemistry(), data.chelsea(), data.camera())]
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def test_texts_equal_forward(tiny):
+    model, processor = tiny
+    encoded = helpers.encode_texts(model, processor, PROMPTS, batch_size=2, tokens=True)
+    with torch.no_grad():
+        out = model(**processor(text=PROMPTS, return_tensors="pt", padding=True))
+    torch.testing.assert_close(encoded.features, out["text_features"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoded.tokens, out["text_token_features"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoded.features.norm(dim=1), torch.ones(3))
+
+
+def test_unprojected_tokens_are_the_towers_own(tiny):
+    model, processor = tiny
+    raw = helpers.encode_texts(model, processor, PROMPTS, tokens="unprojected").tokens
+    projected = helpers.encode_texts(model, processor, PROMPTS, tokens=True).tokens
+    assert raw.shape[-1] == 24
+    assert projected.shape[-1] == 32
+    with torch.no_grad():
+        torch.testing.assert_close(model.text_proj(raw), projected)
+
+
+def test_pieces_masks_and_offsets_agree(tiny):
+    encoded = helpers.encode_texts(*tiny, PROMPTS, tokens=True)
+    assert encoded.pieces[0][-5:] == ["of", "seg", "##mented", "nucleus", "[SEP]"]
+    assert encoded.pieces[1][:4] == ["[CLS]", "band", "[SEP]", "[PAD]"]
+    assert encoded.mask[1].tolist() == [True] * 3 + [False] * 8
+    assert encoded.special[1].tolist() == [True, False] + [True] * 9
+    for n, text in enumerate(PROMPTS):
+        for t, piece in enumerate(encoded.pieces[n]):
+            start, end = encoded.offsets[n, t].tolist()
+            assert text[start:end] == ("" if piece.startswith("[") else piece.removeprefix("##"))
+    assert encoded.features.device.type == "cpu"
+
+
+def test_padding_further_changes_no_feature(tiny):
+    short, long = (helpers.encode_texts(*tiny, PROMPTS, pad_to=n) for n in (None, 40))
+    assert long.input_ids.shape == (3, 40)
+    torch.testing.assert_close(short.features, long.features, atol=1e-5, rtol=0)
+
+
+def test_a_prompt_of_300_words_is_cut_and_says_so(tiny):
+    with pytest.warns(UserWarning, match=r"texts\[1\] .* longer than 77 pieces"):
+        encoded = helpers.encode_texts(*tiny, ["red cells", "red cells " * 150])
+    assert encoded.truncated.tolist() == [False, True]
+    assert encoded.input_ids.shape == (2, 77)
+    assert encoded.pieces[1][-1] == "[SEP]"
+    with pytest.raises(ValueError, match="cut"):
+        encoded.positions(1, 600, 605)
+
+
+def test_a_prompt_of_exactly_the_length_is_not_cut(tiny):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not helpers.encode_texts(*tiny, ["cell " * 75]).truncated.any()
+    with pytest.warns(UserWarning, match="cut off"):
+        assert helpers.encode_texts(*tiny, ["cell " * 76]).truncated.all()
+
+
+def test_emoji_are_counted_and_a_prompt_of_nothing_else_is_warned_of(tiny):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoded = helpers.encode_texts(*tiny, ["a 🩸 cell"])
+    assert encoded.unknown.tolist() == [1]
+    assert encoded.pieces[0][2] == "[UNK]"
+    with pytest.warns(UserWarning, match="no piece that the vocabulary knows"):
+        helpers.encode_texts(*tiny, ["🩸 🔬"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        ([], "No texts"),
+        (["cell", ""], r"texts\[1\] is empty"),
+        (["  \n"], r"texts\[0\] is empty"),
+        (["cell", None], r"texts\[1\] is a NoneType"),
+        ([3.5], r"texts\[0\] is a float"),
+    ],
+)
+def test_bad_texts(tiny, texts, problem):
+    with pytest.raises(ValueError, match=problem):
+        helpers.encode_texts(*tiny, texts)
+
+
+def test_one_string_is_a_list_of_one(tiny):
+    assert len(helpers.encode_texts(*tiny, "a cell")) == 1
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def test_images_equal_forward_in_any_batch(tiny, pictures):
+    model, processor = tiny
+    encoded = helpers.encode_images(model, processor, pictures, batch_size=3, tokens=True)
+    with torch.no_grad():
+        out = model(**processor(images=pictures, return_tensors="pt"))
+    torch.testing.assert_close(encoded.features, out["image_features"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoded.tokens, out["image_token_features"], atol=1e-5, rtol=1e-4)
+    assert encoded.grid == (4, 4)
+    assert encoded.map().shape == (4, 4, 4, 32)
+    torch.testing.assert_close(encoded.map()[2, 1, 3], encoded.tokens[2, 7])
+    assert encoded.index.tolist() == [0, 1, 2, 3]
+
+
+def test_every_kind_of_image_gives_the_same(tiny, pictures, tmp_path):
+    picture = pictures[1].resize((64, 64))
+    path = tmp_path / "cell.png"
+    picture.save(path)
+    array = np.asarray(picture)
+    floats = torch.from_numpy(array.copy()).permute(2, 0, 1)[None] / 255
+    kinds = [[picture], [path], [str(path)], path, [array], array, array[None]]
+    features = [helpers.encode_images(*tiny, kind).features for kind in kinds]
+    for other in features[1:]:
+        torch.testing.assert_close(other, features[0])
+    close = helpers.encode_images(*tiny, floats).features  # resized in floating point: near, not equal
+    assert F.cosine_similarity(close, features[0]) > 0.99
+    assert F.cosine_similarity(close, helpers.encode_images(*tiny, floats / 2).features) < 0.99
+    assert helpers.encode_images(*tiny, [path]).names == ["cell.png"]
+
+
+def test_a_processor_left_with_do_rescale_off_does_no_harm_and_is_not_changed(tiny, pictures):
+    model, processor = tiny
+    expected = helpers.encode_images(model, processor, pictures).features
+    processor.image_processor.do_rescale = False
+    try:
+        torch.testing.assert_close(helpers.encode_images(model, processor, pictures).features, expected)
+        assert processor.image_processor.do_rescale is False
+    finally:
+        processor.image_processor.do_rescale = True
+    helpers.encode_images(model, processor, torch.rand(2, 3, 60, 60))
+    assert processor.image_processor.do_rescale is True
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
+def test_other_modes_become_rgb(tiny, pictures, mode):
+    features = helpers.encode_images(*tiny, [pictures[1].convert("RGB").convert(mode)]).features
+    assert features.isfinite().all()
+
+
+def test_one_pixel_and_64_megapixels(tiny):
+    images = [Image.new("RGB", (1, 1), "purple"), Image.new("RGB", (8000, 8000), "purple")]
+    one, many = helpers.encode_images(*tiny, images).features
+    torch.testing.assert_close(one, many)
+
+
+def test_a_dark_float_picture_stays_dark(tiny):
+    dark = torch.full((1, 3, 60, 60), 0.02)
+    black = Image.new("RGB", (60, 60), (5, 5, 5))
+    features = helpers.encode_images(*tiny, dark).features
+    torch.testing.assert_close(features, helpers.encode_images(*tiny, [black]).features, atol=2e-3, rtol=0)
+
+
+def broken_files(folder: Path) -> dict[str, str]:
+    """Broken files, and a part of what must be said of each."""
+    whole = folder / "whole.jpg"
+    Image.fromarray(data.chelsea()).save(whole)
+    (folder / "truncated.jpg").write_bytes(whole.read_bytes()[:2000])
+    (folder / "zero.png").write_bytes(b"")
+    (folder / "text.png").write_text("this is no image")
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(folder / "deep.png")
+    return {
+        "truncated.jpg": "truncated",
+        "zero.png": "empty (0 bytes)",
+        "text.png": "not an image",
+        "deep.png": "window=(low, high)",
+        "absent.png": "no such file",
+    }
+
+
+def test_broken_files_are_named_with_their_cure(tiny, tmp_path):
+    for name, problem in broken_files(tmp_path).items():
+        with pytest.raises(ValueError) as error:
+            helpers.encode_images(*tiny, [tmp_path / "whole.jpg", tmp_path / name])
+        assert str(error.value).startswith(name), error.value
+        assert problem in str(error.value)
+        assert str(tmp_path) not in str(error.value)  # a file's name, never where it lies on this machine
+
+
+def test_one_broken_file_among_a_hundred_is_reported(tiny, tmp_path, pictures):
+    for k in range(100):
+        pictures[k % 4].resize((30, 30)).save(tmp_path / f"{k:03}.png")
+    (tmp_path / "042.png").write_bytes(b"")
+    encoded = helpers.encode_images(*tiny, sorted(tmp_path.iterdir()), on_error="report", batch_size=16)
+    assert len(encoded) == 99
+    assert encoded.index.tolist() == [k for k in range(100) if k != 42]
+    assert encoded.failures[["item", "name"]].to_numpy().tolist() == [[42, "042.png"]]
+    assert "empty (0 bytes)" in encoded.failures["problem"][0]
+    assert "042.png" not in encoded.names
+
+
+def test_a_whole_batch_of_broken_files_and_nothing_but_broken_files(tiny, tmp_path):
+    broken_files(tmp_path)
+    broken, whole = tmp_path / "zero.png", tmp_path / "whole.jpg"
+    order = [whole, broken, broken, whole]
+    encoded = helpers.encode_images(*tiny, order, on_error="report", batch_size=1, tokens=True)
+    assert encoded.index.tolist() == [0, 3]
+    assert encoded.tokens.shape == (2, 16, 32)
+    with pytest.raises(ValueError, match="None of the 2 images could be read"):
+        helpers.encode_images(*tiny, [broken, broken], on_error="report", batch_size=1)
+
+
+def test_a_decompression_bomb_is_told(tiny, tmp_path, monkeypatch):
+    Image.new("L", (100, 100)).save(tmp_path / "big.png")
+    for limit in (6000, 4000):  # above once: Pillow's warning; above twice: its error
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(ValueError, match=r"big.png.*decompression bomb.*MAX_IMAGE_PIXELS"):
+            helpers.encode_images(*tiny, [tmp_path / "big.png"])
+
+
+@pytest.mark.parametrize(
+    ("images", "problem"),
+    [
+        ([], "No images"),
+        (torch.rand(0, 3, 8, 8), "No images"),
+        (torch.full((2, 3, 8, 8), torch.nan), "image 0 holds NaN"),
+        (torch.stack([torch.zeros(3, 8, 8), torch.full((3, 8, 8), torch.inf)]), "image 1 holds NaN or infinite"),
+        (torch.rand(2, 3, 8, 8) * 255, r"image 0 is a float image .*outside \[0, 1\]"),
+        (torch.rand(2, 4, 8, 8), r"must be \[B, 3, H, W\]"),
+        ([np.zeros((8, 8), np.uint16)], "image 0 has more than 8 bits"),
+        ([np.zeros((0, 8, 3), np.uint8)], "image 0 is empty"),
+        (["cell.png"], "cell.png: no such file"),
+        ([42], "image 0 is a int"),
+    ],
+)
+def test_bad_images(tiny, images, problem):
+    with pytest.raises(ValueError, match=problem):
+        helpers.encode_images(*tiny, images)
+
+
+def test_sixteen_bits_through_a_window(tiny):
+    deep = np.linspace(0, 4095, 3600).reshape(60, 60).astype(np.uint16)
+    eight = np.round(deep / 4095 * 255).astype(np.uint8)
+    wide, other = (helpers.encode_images(*tiny, [deep], window=(0, high)).features for high in (4095, 2000))
+    near = helpers.encode_images(*tiny, [eight]).features
+    assert F.cosine_similarity(wide, near) > 0.999
+    assert F.cosine_similarity(other, near) < 0.99
+
+
+def test_bad_arguments(tiny, pictures):
+    for arguments in ({"on_error": "ignore"}, {"dtype": "int8"}, {"tokens": "all"}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            helpers.encode_images(*tiny, pictures, **arguments)
+
+
+def test_progress_is_off_unless_asked_for(tiny, pictures, capsys):
+    helpers.encode_images(*tiny, pictures)
+    assert capsys.readouterr() == ("", "")
+    helpers.encode_images(*tiny, pictures, progress=True, batch_size=1)
+    assert "encoding images" in capsys.readouterr().err
+
+
+# --- storage ----------------------------------------------------------------------------------------------------------
+
+
+def test_images_saved_and_loaded_are_the_same(tiny, pictures, tmp_path):
+    (tmp_path / "zero.png").write_bytes(b"")
+    images = [*pictures, tmp_path / "zero.png"]
+    encoded = helpers.encode_images(*tiny, images, tokens=True, dtype="float16", on_error="report")
+    path = encoded.save(tmp_path / "below" / "features.safetensors")
+    again = helpers.load_encodings(path)
+    assert again.features.dtype == torch.float16
+    assert torch.equal(again.features, encoded.features)
+    assert torch.equal(again.tokens, encoded.tokens)
+    assert torch.equal(again.index, encoded.index)
+    assert (again.grid, again.names) == (encoded.grid, encoded.names)
+    assert again.failures.equals(encoded.failures)
+    assert [file.name for file in path.parent.iterdir()] == ["features.safetensors"]  # nothing is left beside it
+
+
+def test_texts_saved_and_loaded_are_the_same(tiny, tmp_path):
+    encoded = helpers.encode_texts(*tiny, PROMPTS)
+    again = helpers.load_encodings(encoded.save(tmp_path / "texts.safetensors"))
+    assert again.tokens is None
+    assert (again.texts, again.pieces) == (encoded.texts, encoded.pieces)
+    for name in ("features", "mask", "special", "input_ids", "offsets", "truncated", "unknown"):
+        assert torch.equal(getattr(again, name), getattr(encoded, name)), name
+
+
+def test_an_interrupted_save_leaves_the_old_file(tiny, tmp_path, monkeypatch):
+    encoded = helpers.encode_texts(*tiny, PROMPTS)
+    path = encoded.save(tmp_path / "texts.safetensors")
+    before = path.read_bytes()
+
+    def fails(tensors, file, metadata):
+        Path(file).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("helpers.encoding.save_file", fails)
+    with pytest.raises(OSError, match="disk full"):
+        encoded.save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["texts.safetensors"]
+
+
+def test_files_that_are_not_ours(tmp_path):
+    from safetensors.torch import save_file
+
+    (tmp_path / "broken.safetensors").write_bytes(b"not one")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    for name, problem in (("absent", "no such file"), ("broken", "not a readable"), ("other", "not written by")):
+        with pytest.raises(ValueError, match=f"{name}.safetensors: .*{problem}"):
+            helpers.load_encodings(tmp_path / f"{name}.safetensors")
+
+
+def test_half_precision_is_near(tiny, pictures):
+    full, half = (helpers.encode_images(*tiny, pictures, dtype=d).features for d in ("float32", torch.float16))
+    torch.testing.assert_close(half.float(), full, atol=1e-3, rtol=0)

@@ -1,0 +1,208 @@
+"""Metrics against scikit-learn and against cases whose answer is known by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn import metrics as sk
+
+import helpers
+from helpers.metrics import Estimate, _weighted_wins, _weights
+
+RNG = np.random.default_rng(1)
+TRUTH = RNG.random(80) < 0.4
+SCORE = np.round(TRUTH + RNG.normal(size=80), 1)  # rounded: with ties
+
+
+def test_estimate_prints_unpacks_and_shows_in_tables():
+    estimate = Estimate(0.9712, 0.96, 0.9849)
+    assert str(estimate) == repr(estimate) == "0.97 (0.96–0.98)"
+    assert f"{estimate:.3f}" == "0.971 (0.960–0.985)"
+    assert list(estimate) == [0.9712, 0.96, 0.9849]
+    assert float(estimate) == 0.9712
+    assert "0.97 (0.96–0.98)" in pd.DataFrame({"a": [estimate]}).to_html()
+
+
+def test_auroc_is_sklearns_and_its_resamples_too():
+    assert helpers.auroc(TRUTH, SCORE).value == pytest.approx(sk.roc_auc_score(TRUTH, SCORE))
+    weights = _weights(len(TRUTH), 20, 0)
+    wins, pairs = _weighted_wins(TRUTH, SCORE, weights)
+    expected = [sk.roc_auc_score(TRUTH, SCORE, sample_weight=w) for w in weights]
+    np.testing.assert_allclose(wins / pairs, expected, atol=1e-6)
+
+
+def test_auroc_by_hand():
+    assert helpers.auroc([0, 0, 1, 1], [1, 2, 3, 4]).value == 1
+    assert helpers.auroc([0, 1], [5, 5]).value == 0.5
+    assert helpers.auroc([0, 1, np.nan], [1, 2, -9]).value == 1  # the unknown one is left out
+    assert np.isnan(helpers.auroc([1, 1], [1, 2]).value)
+
+
+def test_intervals_hold_the_value_shrink_with_more_images_and_repeat():
+    few, many = helpers.auroc(TRUTH[:40], SCORE[:40]), helpers.auroc(np.tile(TRUTH, 10), np.tile(SCORE, 10))
+    assert few.low < few.value < few.high
+    assert many.high - many.low < (few.high - few.low) / 2
+    assert list(helpers.auroc(TRUTH, SCORE)) == list(helpers.auroc(TRUTH, SCORE))
+    assert list(helpers.auroc(TRUTH, SCORE)) != list(helpers.auroc(TRUTH, SCORE, seed=5))
+
+
+def test_interval_of_a_mean_is_the_normal_one():
+    values = RNG.normal(3, 2, 400)
+    estimate = helpers.bootstrap_mean(values)
+    half = 1.96 * values.std() / 20
+    assert estimate.low == pytest.approx(values.mean() - half, abs=0.03)
+    assert estimate.high == pytest.approx(values.mean() + half, abs=0.03)
+    general = helpers.bootstrap(np.mean, values)
+    assert list(general) == pytest.approx(list(estimate), abs=0.03)
+
+
+def test_mean_leaves_out_what_is_not_defined():
+    assert helpers.bootstrap_mean([1, 1, np.nan]).value == 1
+    assert np.isnan(list(helpers.bootstrap_mean([np.nan, np.nan]))).all()
+
+
+def test_macro_auroc_is_the_mean_over_concepts_that_have_both_classes():
+    truth = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
+    scores = np.array([[1, 1, 0], [2, 2, 0], [3, 1, 0], [4, 1, 0]], dtype=float)
+    assert helpers.macro_auroc(truth, scores).value == pytest.approx((1 + 0.75) / 2)
+    truth[0, 0] = np.nan
+    assert helpers.macro_auroc(truth, scores).value == pytest.approx((1 + 0.75) / 2)
+    with pytest.raises(ValueError, match="No concept"):
+        helpers.macro_auroc(truth[:, 2:], scores[:, 2:])
+
+
+def test_within_group_auroc_sees_through_a_score_that_knows_the_group_only():
+    groups = np.repeat(["a", "b"], 100)
+    truth = np.r_[np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [10, 90])]
+    score = (groups == "b").astype(float)
+    assert helpers.auroc(truth, score).value == pytest.approx(0.9)
+    assert helpers.within_group_auroc(truth, score, groups).value == 0.5
+    assert helpers.within_group_auroc(truth, truth + score, groups).value == 1
+
+
+def test_within_group_auroc_counts_pairs_and_skips_groups_of_one_class():
+    truth, score, groups = [0, 1, 0, 1, 1, 1], [1, 2, 2, 1, 5, 6], list("aabbcc")
+    assert helpers.within_group_auroc(truth, score, groups).value == 0.5
+    table = helpers.auroc_by_group(truth, score, groups)
+    assert table["auroc"].map(float).tolist()[:2] == [1, 0]
+    assert np.isnan(float(table.loc["c", "auroc"]))
+    assert table["positive"].tolist() == [1, 1, 2]
+    one_group = helpers.within_group_auroc(TRUTH, SCORE, np.zeros(80))
+    assert list(one_group) == pytest.approx(list(helpers.auroc(TRUTH, SCORE)))
+
+
+@pytest.mark.parametrize(
+    ("truth", "score", "problem"),
+    [([0, 2], [0, 1], "0, 1 or NaN"), ([0, 1], [0, np.nan], "row 1"), ([0], [0, 1], "equally long"), ([], [], "empty")],
+)
+def test_auroc_says_what_is_wrong(truth, score, problem):
+    with pytest.raises(ValueError, match=problem):
+        helpers.auroc(truth, score)
+
+
+def test_recall_at_k_both_ways():
+    similarity = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.1], [0.1, 0.3, 0.7]])
+    table = helpers.recall_at_k(similarity, ks=(1, 2))
+    assert table.map(float).to_numpy().tolist() == [[2 / 3, 1], [2 / 3, 1]]
+    assert list(table.index) == ["image → text", "text → image"]
+    constant = helpers.recall_at_k(np.ones((4, 4)), ks=(1, 3, 4)).map(float)
+    assert constant.to_numpy().tolist() == [[0, 0, 1], [0, 0, 1]]  # a score that says nothing finds nothing
+
+
+def test_recall_leaves_out_queries_without_an_answer():
+    relevant = np.array([[True, False], [False, False]])
+    assert helpers.recall_at_k(np.eye(2), relevant, ks=(1,)).map(float).to_numpy().tolist() == [[1], [1]]
+
+
+def test_precision_at_k():
+    similarity, relevant = [[3, 2, 1], [1, 2, 3]], [[1, 0, 1], [0, 0, 1]]
+    assert helpers.precision_at_k(similarity, relevant, 1).value == 1
+    assert helpers.precision_at_k(similarity, relevant, 2).value == 0.5
+    with pytest.raises(ValueError, match="k=4"):
+        helpers.precision_at_k(similarity, relevant, 4)
+
+
+def test_balanced_accuracy_is_sklearns():
+    truth = RNG.choice(list("abc"), 90, p=[0.8, 0.15, 0.05])
+    predicted = np.where(RNG.random(90) < 0.7, truth, "a")
+    estimate = helpers.balanced_accuracy(truth, predicted)
+    assert estimate.value == pytest.approx(sk.balanced_accuracy_score(truth, predicted))
+    assert estimate.low < estimate.value < estimate.high
+    assert helpers.balanced_accuracy(truth, np.full(90, "a")).value == pytest.approx(1 / 3)
+    assert helpers.accuracy(truth, predicted).value == pytest.approx((truth == predicted).mean())
+
+
+def test_pointing_game_by_hand():
+    maps, shares = np.zeros((3, 2, 2)), np.zeros((3, 2, 2))
+    maps[:, 0, 1] = 1
+    shares[0, 0, 1] = 0.2  # the largest patch lies in it
+    shares[1, 1, 1] = 1.0  # elsewhere
+    np.testing.assert_array_equal(helpers.pointing_hits(maps, shares), [1, 0, np.nan])  # the third has no mask
+    assert helpers.pointing_game(maps, shares).value == 0.5
+    np.testing.assert_array_equal(helpers.pointing_hits(maps, shares, share=0.3), [np.nan, 0, np.nan])
+    assert helpers.pointing_chance(shares) == 0.25
+    np.testing.assert_array_equal(helpers.pointing_hits(np.zeros((1, 2, 2)), shares[:1]), [0.25])  # ties share the hit
+
+
+def test_pointing_game_on_pixels_looks_at_the_patch_centre():
+    mask = np.zeros((1, 8, 8), dtype=bool)
+    mask[0, 2, 6] = True  # the centre pixel of patch (0, 1) of a 2 x 2 grid
+    maps = np.array([[[0, 1], [0, 0.0]]])
+    assert helpers.pointing_hits(maps, mask).tolist() == [1]
+    assert np.isnan(helpers.pointing_hits(maps, np.roll(mask, 1, axis=2)))  # no centre lies in the mask
+
+
+def test_patch_metrics_are_the_mean_over_images():
+    maps = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)).numpy()
+    shares = (RNG.random((3, 4, 4)) < 0.4).astype(float)
+    shares[2] = 0  # nothing to find: left out
+    expected = [sk.roc_auc_score(shares[b].ravel(), maps[b].ravel()) for b in range(2)]
+    assert helpers.patch_auroc(maps, shares).value == pytest.approx(np.mean(expected))
+    expected = [sk.average_precision_score(shares[b].ravel(), maps[b].ravel()) for b in range(2)]
+    assert helpers.patch_average_precision(maps, shares).value == pytest.approx(np.mean(expected))
+    assert helpers.patch_auroc(shares[:2], shares[:2]).value == 1
+    assert helpers.patch_auroc(-shares[:2], shares[:2]).value == 0
+
+
+def test_maps_off_the_grid_are_refused():
+    with pytest.raises(ValueError, match="patch_shares"):
+        helpers.patch_auroc(np.zeros((1, 2, 2)), np.zeros((1, 4, 4)))
+    with pytest.raises(ValueError, match=r"maps\[0\] holds NaN"):
+        helpers.pointing_game(np.full((1, 2, 2), np.nan), np.ones((1, 2, 2)))
+
+
+def test_calibration_by_hand():
+    truth, probability = [0, 0, 1, 1], [0.05, 0.25, 0.25, 1.0]
+    table = helpers.reliability_table(truth, probability, bins=10)
+    assert table["count"].tolist() == [1, 2, 1]
+    assert table["predicted"].tolist() == [0.05, 0.25, 1]
+    assert table["observed"].tolist() == [0, 0.5, 1]
+    assert table["low"].tolist() == pytest.approx([0, 0.2, 0.9])
+    assert helpers.expected_calibration_error(truth, probability).value == pytest.approx((0.05 + 2 * 0.25 + 0) / 4)
+    with pytest.raises(ValueError, match="sigmoid or softmax"):
+        helpers.reliability_table(truth, [0, 1, 2, 3])
+
+
+def test_top_confidence_takes_names_or_numbers():
+    frame = pd.DataFrame([[0.7, 0.3], [0.4, 0.6]], columns=["x", "y"])
+    for probabilities, truth in ((frame, ["x", "x"]), (frame.to_numpy(), [0, 0])):
+        correct, confidence = helpers.top_confidence(probabilities, truth)
+        assert correct.tolist() == [1, 0]
+        assert confidence.tolist() == [0.7, 0.6]
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 7.0])
+def test_temperature_is_recovered(temperature):
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, (20_000, 4))
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    truth = (probabilities.cumsum(1) > rng.random((20_000, 1))).argmax(1)
+    assert helpers.fit_temperature(logits * temperature, truth) == pytest.approx(temperature, rel=0.05)
+    binary = rng.random(20_000) < 1 / (1 + np.exp(-logits[:, 0]))
+    fitted = helpers.fit_temperature(logits[:, 0] * temperature, binary, kind="sigmoid")
+    assert fitted == pytest.approx(temperature, rel=0.05)
+
+
+def test_curve_area():
+    assert helpers.curve_area([0, 0.5, 1], [1, 0.5, 0]) == pytest.approx(0.5)
+    assert helpers.curve_area([0, 1], [[1, 1], [0, 0]]) == pytest.approx(0.5)
