@@ -1,0 +1,220 @@
+"""Positions of pieces and patches, on cases that can be counted by hand."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from skimage import data
+from small_model import PATCH, SIZE, small_model
+
+import helpers
+from helpers.tokens import fill
+
+PROMPT = "a cell photo with sign of Segmented nucleus"  # [CLS] a cell photo with sign of seg ##mented nucleus [SEP]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def prompts(tiny):
+    return helpers.encode_texts(*tiny, [PROMPT, "red cells"], tokens=True)
+
+
+@pytest.fixture(scope="module")
+def encoded(tiny):
+    return helpers.encode_images(*tiny, [data.retina(), data.chelsea()], tokens=True)
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def test_piece_table_tells_special_padding_and_continued_pieces_apart(prompts):
+    table = helpers.piece_table(prompts, 0)
+    assert table["piece"].tolist() == prompts.pieces[0]
+    assert table["kind"].tolist() == ["special", *["word"] * 7, "continued", "word", "special"]
+    assert table.loc[[7, 8, 9], "characters"].tolist() == ["Seg", "mented", "nucleus"]
+    kinds = helpers.piece_table(prompts, 1)["kind"].tolist()
+    assert kinds == ["special", "word", "word", "special", *["padding"] * 7]
+
+
+def test_spans_are_found_by_characters(prompts):
+    assert helpers.span_positions(prompts, 0, "segmented nucleus") == [7, 8, 9]
+    assert helpers.span_positions(prompts, 0, "mented") == [8]
+    assert helpers.span_positions(prompts, 0, (0, 1)) == [1]
+    assert helpers.span_positions(prompts, 0, (2, len(PROMPT))) == list(range(2, 10))
+    assert helpers.span_positions(prompts, 0, (0, 3)) == [1, 2]  # a word that is touched counts as a whole
+
+
+@pytest.mark.parametrize(
+    ("phrase", "problem"),
+    [("monocyte", "stands 0 times"), ("e", "stands"), ("", "stands"), ((3, 3), "do not lie"), ((0, 999), "do not lie")],
+)
+def test_spans_that_are_not_there(prompts, phrase, problem):
+    with pytest.raises(ValueError, match=problem):
+        helpers.span_positions(prompts, 0, phrase)
+
+
+def test_a_span_of_spaces_has_no_token(prompts):
+    with pytest.raises(ValueError, match="no pieces"):
+        helpers.span_positions(prompts, 0, (1, 2))
+
+
+def test_a_text_tower_that_drops_cls_is_caught(prompts):
+    off_by_one = helpers.TextEncodings(**{**vars(prompts), "tokens": prompts.tokens[:, 1:]})
+    for use in (lambda: helpers.piece_table(off_by_one), lambda: helpers.span_vector(off_by_one, 0, "nucleus")):
+        with pytest.raises(ValueError, match="off by 1"):
+            use()
+
+
+def test_fill():
+    assert fill("a photo of {}.", " red cells ") == ("a photo of red cells.", (11, 20))
+    assert fill("{}", "{weird}") == ("{weird}", (0, 7))
+    for template, phrase, problem in (
+        ("a photo", "x", "exactly one"),
+        ("{} {}", "x", "exactly one"),
+        ("{}", " ", "empty"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            fill(template, phrase)
+
+
+# --- concepts ---------------------------------------------------------------------------------------------------------
+
+
+def test_span_vector_is_the_mean_over_its_positions(prompts):
+    vector = helpers.span_vector(prompts, 0, "segmented nucleus")
+    torch.testing.assert_close(vector, prompts.tokens[0, 7:10].mean(0))
+    moved = helpers.span_vector(prompts, 0, "segmented nucleus", offset=-1)
+    torch.testing.assert_close(moved, prompts.tokens[0, 6:9].mean(0))
+    moved = helpers.span_vector(prompts, 0, "segmented nucleus", offset=1)
+    torch.testing.assert_close(moved, prompts.tokens[0, 8:11].mean(0))
+    with pytest.raises(ValueError, match="leaves"):
+        helpers.span_vector(prompts, 0, "segmented nucleus", offset=2)
+
+
+def test_concept_vectors_are_span_means_of_unit_length(tiny, prompts):
+    vectors = helpers.concept_vectors(*tiny, ["Segmented nucleus"], template="a cell photo with sign of {}")
+    expected = F.normalize(prompts.tokens[0, 7:10].mean(0), dim=0)
+    torch.testing.assert_close(vectors[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_templates_and_synonyms_are_averaged_before_the_length_is_made_one(tiny):
+    spans = [("red cells", "a {}"), ("red cells", "photo of {}"), ("round", "a {}"), ("round", "photo of {}")]
+    means = []
+    for phrase, template in spans:
+        text, characters = fill(template, phrase)
+        means.append(helpers.span_vector(helpers.encode_texts(*tiny, [text], tokens=True), 0, characters))
+    vectors = helpers.concept_vectors(
+        *tiny, {"one": ["red cells", "round"], "two": "round"}, template=["a {}", "photo of {}"]
+    )
+    torch.testing.assert_close(vectors[0], F.normalize(torch.stack(means).mean(0), dim=0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(vectors[1], F.normalize(torch.stack(means[2:]).mean(0), dim=0), atol=1e-5, rtol=1e-5)
+
+
+def test_the_last_position_is_padding_unless_told_otherwise(tiny, prompts):
+    padded = helpers.encode_texts(*tiny, prompts.texts, tokens=True, pad_to=77)
+    vectors = helpers.last_position_vectors(*tiny, prompts.texts)
+    torch.testing.assert_close(vectors, F.normalize(padded.tokens[:, 76], dim=1))
+    assert padded.pieces[0][76] == "[PAD]"
+    real = helpers.last_position_vectors(*tiny, prompts.texts, pad_to=None)
+    expected = F.normalize(torch.stack([prompts.tokens[0, 10], prompts.tokens[1, 3]]), dim=1)  # both [SEP]
+    torch.testing.assert_close(real, expected)
+
+
+# --- patches ----------------------------------------------------------------------------------------------------------
+
+
+def test_patch_boxes_leave_out_the_strip_that_no_patch_sees(tiny):
+    grid = helpers.patch_grid(tiny[0])
+    assert (grid.h, grid.w, grid.patch, grid.size) == (4, 4, PATCH, SIZE)
+    assert len(grid) == 16
+    assert grid.row_column(6) == (1, 2)
+    assert grid.box(6) == (28, 14, 42, 28)
+    assert grid.box(6, (120, 600)) == (56, 140, 84, 280)  # squashed, not cropped: each side by its own factor
+    assert grid.extent((SIZE, SIZE)) == (0, 56, 56, 0)
+    with pytest.raises(ValueError, match="0 to 15"):
+        grid.box(16)
+
+
+def test_points_and_boxes_agree(tiny):
+    grid = helpers.patch_grid(tiny[0])
+    for size in ((60, 60), (451, 300), (13, 7)):
+        for index in range(len(grid)):
+            left, top, right, bottom = grid.box(index, size)
+            assert grid.at((left + right) / 2, (top + bottom) / 2, size) == index
+    assert grid.at(59, 5, (60, 60)) is None  # the strip
+    assert grid.at(-1, 5, (60, 60)) is None
+
+
+def test_patches_lie_where_the_model_looks(tiny):
+    """A change inside a patch's box moves that patch's embedding, and no other one's."""
+    model, _ = tiny
+    grid = helpers.patch_grid(model)
+    black = torch.zeros(1, 3, SIZE, SIZE)
+    for index in (0, 6, 15):
+        left, top, right, bottom = map(int, grid.box(index))
+        picture = black.clone()
+        picture[..., top:bottom, left:right] = 1
+        with torch.no_grad():
+            moved = model.vision_model.embeddings(picture) - model.vision_model.embeddings(black)
+        assert moved[0].norm(dim=1).gt(1e-6).nonzero().flatten().tolist() == [index]
+
+
+def test_patch_shares(tiny):
+    grid = helpers.patch_grid(tiny[0])
+    mask = np.zeros((60, 60), dtype=bool)
+    mask[:14, :7] = True  # half of patch 0
+    mask[14:28, 14:28] = True  # all of patch 5
+    mask[:, 56:] = True  # the strip that no patch sees
+    shares = helpers.patch_shares(mask[None], grid)
+    expected = np.zeros((1, 4, 4))
+    expected[0, 0, 0], expected[0, 1, 1] = 0.5, 1
+    np.testing.assert_allclose(shares, expected)
+    np.testing.assert_allclose(helpers.patch_shares(mask, grid), expected[0])
+    twice = mask.repeat(2, 0).repeat(4, 1)  # another size and aspect ratio: squashed as the picture is
+    np.testing.assert_allclose(helpers.patch_shares(twice, grid), expected[0], atol=1e-6)
+
+
+# --- maps -------------------------------------------------------------------------------------------------------------
+
+
+def test_concept_maps_patch_by_patch_by_hand(tiny, encoded):
+    model, processor = tiny
+    phrases, template = ["nucleus", "red cells"], "a cell photo with sign of {}"
+    maps = helpers.concept_maps(model, processor, [data.retina(), data.chelsea()], phrases, template=template)
+    assert maps.shape == (2, 2, 4, 4)
+    vectors = helpers.concept_vectors(model, processor, phrases, template=template)
+    for b, k, row, column in ((0, 0, 0, 0), (1, 1, 2, 3), (0, 1, 3, 1)):
+        patch = encoded.tokens[b, row * 4 + column]
+        assert maps[b, k, row, column] == pytest.approx(float(patch @ vectors[k] / patch.norm()), abs=1e-5)
+    torch.testing.assert_close(helpers.concept_maps(model, processor, encoded, vectors), maps, atol=1e-5, rtol=0)
+
+
+def test_maps_refuse_what_does_not_lie_in_the_joint_space(tiny, encoded):
+    raw = helpers.encode_texts(*tiny, ["nucleus"], tokens="unprojected").tokens[0]
+    with pytest.raises(ValueError, match=r"text_proj and image_proj"):
+        helpers.cosine_maps(encoded.tokens, raw, encoded.grid)
+    with pytest.raises(ValueError, match="NaN"):
+        helpers.cosine_maps(encoded.tokens * torch.nan, torch.ones(1, 32), encoded.grid)
+    with pytest.raises(ValueError, match="do not fill"):
+        helpers.cosine_maps(encoded.tokens, torch.ones(1, 32), (3, 4))
+    without = helpers.encode_images(*tiny, [data.chelsea()])
+    with pytest.raises(ValueError, match="tokens=True"):
+        helpers.concept_maps(*tiny, without, ["nucleus"])
+
+
+def test_token_maps_leave_out_padding(tiny, prompts, encoded):
+    maps = helpers.token_maps(prompts, encoded, n=1, b=1)
+    assert maps.shape == (4, 4, 4)  # [CLS] red cells [SEP]
+    expected = F.cosine_similarity(encoded.tokens[1, 7], prompts.tokens[1, 2], dim=0)
+    assert maps[2, 1, 3] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_top_patches():
+    map_ = torch.tensor([[0.1, 0.9], [0.5, -1.0]])
+    assert helpers.top_patches(map_, 2) == [(1, pytest.approx(0.9)), (2, pytest.approx(0.5))]
+    with pytest.raises(ValueError, match="4 patches"):
+        helpers.top_patches(map_, 5)
