@@ -343,9 +343,17 @@ def _white_cell(scene, masks, streams, stain, place, cell):
     deep = np.minimum(deep, inside - 0.075)
     inside, deep = inside.astype(np.float32), deep.astype(np.float32)
 
-    body = _cytoplasm(scene, where, streams("cytoplasm"), stain, cell, gx, gy, inside, pixel)
+    body, frost = _cytoplasm(scene, where, streams("cytoplasm"), stain, cell, gx, gy, inside, pixel)
     core = _nucleus(scene, where, streams("chromatin"), stain, cell, gx, gy, deep, pixel)
     grains = _granules(scene, where, streams("granules"), stain, cell, gx, gy, inside, deep, pixel)
+    if frost is not None and cell.granularity == "yes":  # the ground glass lies over the granules too
+        veil = (
+            frost.clip(0, 1.6)
+            * np.float32(0.2)
+            * (inside * 12).clip(0, 1)
+            * (np.float32(0.5) - deep * np.float32(pixel)).clip(0, 1)
+        )
+        scene[where] += (stain.background - scene[where]) * veil[..., None]
     bubbles = _vacuoles(scene, where, streams("vacuoles"), stain, cell, gx, gy, inside, deep, pixel)
 
     masks["red cells"][where] &= ~body
@@ -375,13 +383,15 @@ def _cytoplasm(scene, where, rng, stain, cell, gx, gy, inside, pixel):
     rim = (1 - inside * 4).clip(0, 1)
     amount = np.float32(strength) * (1 - np.float32(thin) * rim * rim)
     cloud = textures.lookup(textures.smooth(28, 3), gx, gy, 90, rng)
-    frost = textures.lookup(textures.band(1.5, 4.5, 4), gx, gy, 66, rng)
+    frost = textures.lookup(textures.band(1.7, 5.0, 4), gx, gy, 66, rng)
     amount = amount * (1 + np.float32(0.07) * cloud)
     if cell.cytoplasm_texture == "frosted":  # ground glass
-        contrast = 0.065 / (1 - float(stain.cytoplasm[cell.cytoplasm_colour].mean()))
-        amount = amount * (1 + np.float32(min(max(contrast, 0.13), 0.36)) * frost)
+        contrast = 0.08 / (1 - float(stain.cytoplasm[cell.cytoplasm_colour].mean()))
+        amount = amount * (
+            1 + np.float32(min(max(contrast, 0.17), 0.40)) * np.maximum(frost, np.float32(-0.9))
+        )  # no holes: those are vacuoles
     _dye(scene, where, cover * amount.clip(0, 1.5), stain.cytoplasm[cell.cytoplasm_colour])
-    return cover >= 0.5
+    return cover >= 0.5, frost if cell.cytoplasm_texture == "frosted" else None
 
 
 def _nucleus(scene, where, rng, stain, cell, gx, gy, deep, pixel):
@@ -508,8 +518,8 @@ def _vacuoles(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
         return np.zeros(inside.shape, dtype=bool)
     wanted = int(rng.integers(3, 9))
     points = rng.uniform(-1.1, 1.1, size=(400, 2))
-    radii = 0.055 + 0.075 * rng.random(400) ** 2
-    clear = rng.uniform(0.72, 0.95)
+    radii = 0.075 + 0.08 * rng.random(400) ** 2
+    clear = rng.uniform(0.82, 1.0)
     at_edge, at_core = _sample(inside, gx, gy, points), _sample(deep, gx, gy, points)
     chosen = []
     for level in (-0.9, -0.2, 0.7):  # wholly in the cytoplasm if there is room, else over the edge of the nucleus
@@ -527,6 +537,6 @@ def _vacuoles(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
         sheet.disc(px, py, r, r)
     cover = sheet.cover()
     rim = (rims.cover() - cover).clip(0, 1)
-    _dye(scene, where, rim * np.float32(0.22), stain.nucleus)
+    _dye(scene, where, rim * np.float32(0.30), stain.nucleus)
     scene[where] += (stain.background - scene[where]) * (cover * np.float32(clear))[..., None]
     return cover >= 0.5
