@@ -12,6 +12,7 @@ import base64
 import io
 import os
 import re
+import textwrap
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -127,16 +128,13 @@ def cells_html(nb: NotebookNode, path: Path) -> str:
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.outputs = [_without_scripts(output) for output in cell.outputs]
+            _describe_figures(cell)
     soup = BeautifulSoup(Exporter(path.parent).from_notebook_node(nb)[0], "html.parser")
     for style in soup.select("style"):
         style.decompose()
     for table in soup.select("table.dataframe"):
         del table["border"]
         table.wrap(soup.new_tag("div", attrs={"class": "scrolls", "tabindex": "0"}))
-    for rendered in soup.select("div.code_cell"):
-        printed = " ".join(pre.get_text(" ", strip=True) for pre in rendered.select(".output_stdout pre"))
-        for image in rendered.select("img"):
-            image["alt"] = image.get("alt") or _shorten(printed) or "A figure; the text around it says what it shows."
     for link in soup.select("a[href]"):
         link["href"] = _from_page(link["href"], path)
     return str(soup)
@@ -152,9 +150,15 @@ def _without_scripts(output: NotebookNode) -> NotebookNode:
     return output
 
 
-def _shorten(text: str, limit: int = 240) -> str:
-    text = strip_ansi(" ".join(text.split()))
-    return text if len(text) <= limit else text[: limit - 1].rsplit(" ", 1)[0] + "…"
+def _describe_figures(cell: NotebookNode) -> None:
+    """Give figures the text printed beside them as their description, for readers who do not see them."""
+    printed = " ".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+    described = textwrap.shorten(strip_ansi(printed), 240, placeholder=" …")
+    for output in cell.outputs:
+        for kind in ("image/png", "image/jpeg"):
+            if kind in output.get("data", {}):
+                alt = cell.metadata.get("alt") or described or "A figure; the text around it says what it shows."
+                output.metadata[kind] = NotebookNode(output.metadata.get(kind, {})) | {"alt": alt}
 
 
 def _from_page(href: str, path: Path) -> str:
