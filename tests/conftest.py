@@ -12,42 +12,10 @@ from transformers import BertTokenizer
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, ConceptCLIPModel, ConceptCLIPProcessor
 
-WORDS = [
-    "a",
-    "an",
-    "and",
-    "the",
-    "of",
-    "with",
-    "in",
-    "is",
-    "no",
-    "photo",
-    "image",
-    "cell",
-    "cells",
-    "sign",
-    "blood",
-    "smear",
-    "nucleus",
-    "round",
-    "segmented",
-    "band",
-    "form",
-    "reniform",
-    "indented",
-    "granules",
-    "fine",
-    "azurophilic",
-    "eosinophilic",
-    "basophilic",
-    "cytoplasm",
-    "cytoplasmic",
-    "vacuoles",
-    "red",
-    "white",
-    "platelets",
-]
+WORDS = (
+    "a an and the of with in is no photo image cell cells sign blood smear nucleus round segmented band form reniform "
+    "indented granules fine azurophilic eosinophilic basophilic cytoplasm cytoplasmic vacuoles red white platelets"
+)
 
 
 def make_tokenizer(extra_words: tuple[str, ...] = ()) -> BertTokenizer:
@@ -59,7 +27,7 @@ def make_tokenizer(extra_words: tuple[str, ...] = ()) -> BertTokenizer:
         "[CLS]",
         "[SEP]",
         "[MASK]",
-        *WORDS,
+        *WORDS.split(),
         *extra_words,
         *signs,
         *(f"##{sign}" for sign in signs),
