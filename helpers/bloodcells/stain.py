@@ -65,7 +65,9 @@ def _mix(rng, colours, sharp=0.6):
 
 def _strength(colour, amount):
     """A stain's colour with more (> 1) or less (< 1) of the dye: Beer-Lambert."""
-    return np.exp(np.log(np.clip(colour, 0.02, 0.99)) * amount).astype(np.float32)
+    # Rounded, in double precision: a CPU whose exp differs in the last digit gives the same colour.
+    through = np.exp(np.log(np.clip(colour, 0.02, 0.99).astype(np.float64)) * amount)
+    return np.round(through, 5).astype(np.float32)
 
 
 def sample_stain(rng):
