@@ -10,6 +10,7 @@ import helpers.conceptclip  # noqa: F401 (registers the classes with transformer
 
 _NAMES = {
     "loading": ("MODEL_ID", "fastest_dtype", "load"),
+    "geometry": ("parameter_table", "shape_table"),
     "settings": ("SEED", "setup"),
     "encoding": (
         "ImageEncodings",
