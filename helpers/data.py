@@ -158,9 +158,7 @@ def image_folder(
     truth["file"] = truth["file"].astype(str).str.replace("\\", "/")
     twice = truth["file"][truth["file"].duplicated()].unique()
     if len(twice):
-        raise ValueError(
-            f"{Path(labels).name}: {len(twice)} files stand there twice, first {twice[0]!r}. Keep one row."
-        )
+        raise ValueError(f"{Path(labels).name}: {twice[0]!r} stands there twice. Keep one row for each file.")
     missing = sorted(set(truth["file"]) - set(table["file"]))
     if missing:
         raise ValueError(

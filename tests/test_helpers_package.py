@@ -1,0 +1,67 @@
+"""`import helpers`: light, complete, and layered."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import helpers
+
+FOLDER = Path(helpers.__file__).parent
+LAYERS = [
+    "settings",
+    "encoding",
+    "tokens",
+    "scoring",
+    "metrics",
+    "data",
+    "plots",
+    "explanations",
+    "bottleneck",
+    "exercises",
+]
+
+
+def test_every_name_is_there_and_in_dir():
+    for name in helpers.__all__:
+        assert getattr(helpers, name) is not None
+        assert name in dir(helpers)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        helpers.nonsense  # noqa: B018
+
+
+def test_import_loads_no_plotting_and_no_scikit_learn():
+    script = (
+        "import helpers, sys; print([m for m in ('matplotlib', 'seaborn', 'sklearn', 'IPython') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+    assert result.stderr == ""
+
+
+def test_layers_import_only_from_those_above():
+    for place, layer in enumerate(LAYERS):
+        tree = ast.parse((FOLDER / f"{layer}.py").read_text())
+        imported = {
+            node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level
+        }
+        assert imported & set(LAYERS) <= set(LAYERS[:place]), layer
+
+
+def test_setup_repeats_every_random_draw():
+    draws = []
+    for _ in range(2):
+        helpers.setup()
+        draws.append((torch.rand(3).tolist(), np.random.rand(3).tolist()))  # noqa: NPY002
+    assert draws[0] == draws[1]
+    helpers.setup(seed=1)
+    assert torch.rand(3).tolist() != draws[0][0]
+
+
+def test_setup_says_nothing(capfd):
+    helpers.setup()
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,161 @@
+"""Figures: the right numbers in the right places, the given Axes used, and no warning on the way."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+import helpers
+from helpers import plots
+from helpers.tokens import PatchGrid
+
+GRID = PatchGrid(4, 4, 14, 60)
+RNG = np.random.default_rng(0)
+PICTURE = Image.fromarray(data.chelsea())  # 451 x 300
+
+
+@pytest.fixture(autouse=True)
+def draw_and_close():
+    yield
+    for number in plt.get_fignums():
+        plt.figure(number).canvas.draw()  # what is wrong with a layout shows only now
+    plt.close("all")
+
+
+def test_every_kind_of_image_is_shown():
+    floats = torch.rand(3, 20, 30)
+    images = [PICTURE, np.asarray(PICTURE), floats, data.camera(), PICTURE.convert("CMYK")]
+    axes = plots.show_images(images, list("abcde"), columns=3)
+    assert axes.shape == (2, 3)
+    assert [ax.get_title() for ax in axes.flat] == ["a", "b", "c", "d", "e", ""]
+    assert not axes[1, 2].axison
+    np.testing.assert_allclose(axes[0, 2].images[0].get_array(), floats.permute(1, 2, 0))
+    with pytest.raises(ValueError, match="No images"):
+        plots.show_images([])
+
+
+def test_the_map_lies_where_the_model_looks():
+    map_ = torch.arange(16.0).reshape(4, 4)
+    ax = plots.concept_map(PICTURE, map_, GRID, title="nucleus", limits=(0, 20))
+    shown = ax.images[1]
+    width, height = 451 * 56 / 60, 300 * 56 / 60  # without the strip that no patch sees
+    assert shown.get_extent() == pytest.approx([-0.5, width - 0.5, height - 0.5, -0.5])
+    assert shown.get_clim() == (0, 20)
+    np.testing.assert_array_equal(shown.get_array(), map_)
+    assert ax.get_xlim() == pytest.approx((-0.5, 450.5))  # the strip of the picture stays in sight
+    whole = plots.concept_map(PICTURE, map_, colorbar=False)
+    assert whole.images[1].get_extent() == pytest.approx([-0.5, 450.5, 299.5, -0.5])
+
+
+def test_maps_in_a_grid_share_one_colour_scale():
+    maps = torch.rand(2, 3, 4, 4)
+    axes = plots.concept_map_grid([PICTURE] * 2, maps, ["a", "b", "c"], GRID)
+    assert axes.shape == (2, 4)
+    assert len({ax.images[1].get_clim() for ax in axes[:, 1:].flat}) == 1
+    assert [ax.get_title() for ax in axes[0]] == ["picture", "a", "b", "c"]
+    np.testing.assert_allclose(axes[1, 3].images[1].get_array(), maps[1, 2])
+    with pytest.raises(ValueError, match=r"\[2 images, 2 phrases"):
+        plots.concept_map_grid([PICTURE] * 2, maps, ["a", "b"])
+
+
+def test_patch_grid_frames_the_patch():
+    ax = plots.patch_grid(PICTURE, GRID, highlight=[6], number=True)
+    frame = ax.patches[0]
+    left, top, right, bottom = GRID.box(6, PICTURE.size)
+    assert frame.get_xy() == pytest.approx((left - 0.5, top - 0.5))
+    assert (frame.get_width(), frame.get_height()) == pytest.approx((right - left, bottom - top))
+    assert [text.get_text() for text in ax.texts] == ["6"]
+
+
+def test_mask_outlines_name_the_parts_that_are_there():
+    mask = np.zeros((300, 451), dtype=bool)
+    mask[100:200, 100:200] = True
+    ax = plots.mask_outlines(PICTURE, {"nucleus": mask, "granules": ~mask, "vacuoles": mask & ~mask})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["nucleus", "granules"]
+
+
+def test_token_patch_matrix():
+    ax = plots.token_patch_matrix(torch.rand(3, 4, 4), ["[CLS]", "cell", "[SEP]"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["[CLS]", "cell", "[SEP]"]
+    assert ax.images[0].get_array().shape == (3, 16)
+
+
+def test_clustered_heat_map_moves_rows_with_their_labels():
+    matrix = np.array([[1, 0, 0.9, 0.1], [0, 1, 0.1, 0.9], [0.9, 0.1, 1, 0], [0.1, 0.9, 0, 1]])
+    ax = plots.similarity_heatmap(matrix, list("abcd"), clustered=True)
+    order = "".join(label.get_text() for label in ax.get_yticklabels())
+    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
+    assert order == "".join(label.get_text() for label in ax.get_xticklabels())
+    shown = ax.collections[0].get_array().reshape(4, 4)
+    rows = ["abcd".index(letter) for letter in order]
+    np.testing.assert_allclose(shown, matrix[rows][:, rows])
+
+
+def test_heat_map_of_a_frame():
+    frame = pd.DataFrame(RNG.random((2, 3)), index=["x", "y"], columns=["p", "q", "r"])
+    ax = plots.similarity_heatmap(frame)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["p", "q", "r"]
+    assert len(ax.texts) == 6
+
+
+def test_score_bars_sort_highlight_and_write_values():
+    ax = plots.score_bars([0.1, -0.4, 0.7], ["a", "b", "c"], sort=True, highlight=["b"], line=0.2)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["c", "a", "b"]
+    assert [text.get_text() for text in ax.texts] == ["0.70", "0.10", "-0.40"]
+    colors = [bar.get_facecolor() for bar in ax.patches]
+    assert colors[0] == colors[1] != colors[2]
+    series = pd.Series({"x": helpers.Estimate(0.5, 0.4, 0.6), "y": helpers.Estimate(0.2, 0.1, 0.3)})
+    ax = plots.score_bars(series)
+    assert [list(line.get_xdata()) for line in ax.lines] == [[0.4, 0.6], [0.1, 0.3]]
+
+
+def test_confusion_counts():
+    ax = plots.confusion(["a", "a", "b"], ["a", "b", "b"])
+    assert [text.get_text() for text in ax.texts] == ["1", "1", "0", "1"]
+    np.testing.assert_allclose(ax.collections[0].get_array().ravel(), [0.5, 0.5, 0, 1])
+
+
+def test_reliability_takes_a_second_curve():
+    probability = RNG.random(200)
+    truth = RNG.random(200) < probability
+    ax = plots.reliability(helpers.reliability_table(truth, probability), label="before")
+    same = plots.reliability(helpers.reliability_table(truth, probability**2), label="after", color=1, ax=ax)
+    assert same is ax
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["perfectly calibrated", "before", "after"]
+
+
+def test_estimates_and_curves():
+    one = helpers.Estimate(0.5, 0.4, 0.6)
+    ax = plots.estimates(pd.DataFrame({"global": [one, one], "local": [one, one]}, index=["a", "b"]), line=0.5)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    ax = plots.curves(np.linspace(0, 1, 5), {"one": np.ones(5), "many": torch.rand(7, 5)}, ylabel="score")
+    assert len(ax.lines) == 2
+    assert len(ax.collections) == 1  # a band for the curve of which there are many
+
+
+@pytest.mark.filterwarnings("error")
+def test_given_axes_are_used_and_no_figure_is_made():
+    _, axes = plt.subplots(3, 3, figsize=(12, 12))
+    mask = np.ones((300, 451), dtype=bool)
+    mask[:50] = False
+    table = helpers.reliability_table([0, 1], [0.2, 0.9])
+    drawn = [
+        plots.show_image(PICTURE, ax=axes[0, 0]),
+        plots.patch_grid(PICTURE, GRID, ax=axes[0, 1]),
+        plots.mask_outlines(PICTURE, {"nucleus": mask}, ax=axes[0, 2]),
+        plots.concept_map(PICTURE, np.eye(4), GRID, ax=axes[1, 0]),
+        plots.token_patch_matrix(np.eye(4), list("abcd"), ax=axes[1, 1]),
+        plots.similarity_heatmap(np.eye(3), list("abc"), ax=axes[1, 2]),
+        plots.score_bars([1, 2], ["a", "b"], ax=axes[2, 0]),
+        plots.confusion(["a", "b"], ["a", "a"], ax=axes[2, 1]),
+        plots.reliability(table, ax=axes[2, 2]),
+    ]
+    assert drawn == axes.ravel().tolist()
+    assert len(plt.get_fignums()) == 1
