@@ -86,7 +86,7 @@ _NAMES = {
     "exercises": ("check",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = (*_NAMES, "plots")
+_MODULES = (*_NAMES, "bloodcells", "plots")
 
 __all__ = sorted([*_HOME, *_MODULES])
 
