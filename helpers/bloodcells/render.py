@@ -19,7 +19,7 @@ PARTS = ("nucleus", "cytoplasm", "granules", "vacuoles", "red cells", "platelets
 # One random stream for each component, so that a change of one leaves the others as they were.
 STREAMS = (
     "stain", "camera", "optics", "noise", "position", "background", "red cells", "platelets", "debris",
-    "size", "outline", "nucleus", "chromatin", "cytoplasm", "granules", "vacuoles", "granule presence",
+    "size", "outline", "nucleus", "chromatin", "cytoplasm", "granules", "vacuoles",
 )  # fmt: skip
 
 FINE = 4  # granules and vacuoles are drawn this many times finer than the pixels
@@ -35,6 +35,7 @@ class Picture:
         masks: for each of `PARTS` a boolean array [size, size]: where the part was drawn, at pixel centres.
         cell: the `Cell` that was asked for, or None for a field without a white cell.
         box: the white cell's (left, top, right, bottom) in pixels, inside the picture; None without one.
+        visible: the share of the white cell's own area that lies inside the picture; 1.0 without a cell.
     """
 
     image: Image.Image
@@ -42,6 +43,7 @@ class Picture:
     masks: dict
     cell: Cell | None
     box: tuple | None
+    visible: float
 
 
 def render(cell, seed, size=224, *, red_cells=None, platelets=None, offset=None, scale=None, colour_seed=None):
@@ -89,12 +91,12 @@ def render(cell, seed, size=224, *, red_cells=None, platelets=None, offset=None,
     _red_cells(scene, masks["red cells"], streams("red cells"), stain, place, red_cells)
     _platelets(scene, masks["platelets"], streams("platelets"), stain, place, platelets)
     _debris(scene, streams("debris"), stain, place)
-    box = None if cell is None else _white_cell(scene, masks, streams, stain, place, cell)
+    box, visible = (None, 1.0) if cell is None else _white_cell(scene, masks, streams, stain, place, cell)
 
     jpeg = photograph(scene, camera, optics, streams("noise"))
     image = Image.open(io.BytesIO(jpeg))
     image.load()
-    return Picture(image, jpeg, masks, cell, box)
+    return Picture(image, jpeg, masks, cell, box, visible)
 
 
 def _streams(seed, colour_seed):
@@ -330,7 +332,7 @@ def _white_cell(scene, masks, streams, stain, place, cell):
     outline = shapes.cell_outline(streams("outline"), cell.cell_shape)
     found = _window(size, place.x, place.y, radius * (float(outline.max()) + 0.06))
     if found is None:
-        return None
+        return None, 0.0
     where, xs, ys = found
     gx, gy = (xs - place.x) / radius, (ys - place.y) / radius
     x, y = np.broadcast_arrays(gx[None, :], gy[:, None])
@@ -364,11 +366,13 @@ def _white_cell(scene, masks, streams, stain, place, cell):
     masks["vacuoles"][where] = bubbles & body
     rows, columns = np.nonzero(body)
     if not len(rows):
-        return None
+        return None, 0.0
     top, left = where[0].start, where[1].start
-    return tuple(
+    box = tuple(
         int(v) for v in (left + columns.min(), top + rows.min(), left + columns.max() + 1, top + rows.max() + 1)
     )
+    whole = np.pi * float(np.mean(outline * outline)) * pixel * pixel  # the outline's area, in pixels
+    return box, min(1.0, len(rows) / whole)
 
 
 def _cytoplasm(scene, where, rng, stain, cell, gx, gy, inside, pixel):
@@ -399,9 +403,8 @@ def _nucleus(scene, where, rng, stain, cell, gx, gy, deep, pixel):
     edge, depth, smudge = rng.uniform(0.8, 3.2), rng.uniform(0.85, 1.02), rng.random()
     cover = (deep * np.float32(_steepness(pixel / size, size, edge)) + np.float32(0.5)).clip(0, 1)
     clumps = textures.lookup(textures.smooth(9, 5), gx, gy, 70, rng)
-    lace = np.float32(0.56) - np.float32(0.7) * np.abs(
-        textures.lookup(textures.band(3.6, 10.0, 6), gx, gy, 66, rng)
-    )  # strands
+    net = textures.lookup(textures.band(3.6, 10.0, 6), gx, gy, 66, rng)
+    lace = np.float32(0.56) - np.float32(0.7) * np.abs(net)  # dark strands where the noise crosses zero
     lace += np.float32(0.35) * textures.lookup(textures.band(2.0, 6.0, 10), gx, gy, 66, rng)
     contrast = np.float32(stain.nucleus_contrast * (0.3 if smudge < 0.2 else 1.0))
     through = stain.nucleus
