@@ -29,9 +29,10 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
 
 install: $(STAMP)
-$(STAMP): 
+$(STAMP):
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { \
-	  echo "This needs Python 3.11 or newer, and found: $$("$(or $(PYTHON),python3)" --version 2>&1 | head -1)."; \
+	  echo "This needs Python 3.11 or newer; $(or $(PYTHON),python3) is" \
+	    "$$(command -v "$(or $(PYTHON),python3)" >/dev/null && "$(or $(PYTHON),python3)" --version 2>&1 || echo not there)."; \
 	  echo "Install one, or name one that is there: PYTHON=/path/to/python3.12 make $(MAKECMDGOALS)"; exit 1; } >&2
 	@$(PY) -c '$(NEW_ENOUGH)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { \
 	  echo "Python could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
