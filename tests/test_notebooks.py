@@ -160,7 +160,7 @@ def test_private_and_portable(path):
 def test_formulas_can_be_drawn_without_a_network(path):
     for cell in read(path).cells:
         if cell.cell_type == "markdown":
-            pictures = re.findall(r'<img[^>]*src="(.{,60})', markdown(cell.source, path.parent))
+            pictures = re.findall(r'<img[^>]*src="(.{,60})', markdown(cell.source, path.parent, strict=True))
             elsewhere = [picture for picture in pictures if not picture.startswith("data:")]
             assert not elsewhere, f"pictures that are not in the repository: {elsewhere}"
 

@@ -98,6 +98,9 @@ def test_a_formula_that_cannot_be_drawn_is_shown(latex):
     with pytest.raises(ValueError) as error:
         pages.mathml(latex, "inline")
     assert latex in str(error.value)
+    assert pages.escape(latex) in pages.markdown(f"${latex}$")
+    with pytest.raises(ValueError):
+        pages.markdown(f"${latex}$", strict=True)
 
 
 def test_details_hold_their_text(course):

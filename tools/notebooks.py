@@ -232,10 +232,12 @@ def main(argv: list[str] | None = None) -> int:
         if not path.is_file():
             parser.error(f"no such notebook: {path}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    if args.command == "table":
-        update_readme()
-        return 0
-    problems = {"run": run, "refresh": refresh, "render": render}[args.command](paths)
+    commands = {"run": run, "refresh": refresh, "render": render, "table": lambda _: update_readme()}
+    try:
+        problems = commands[args.command](paths)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
     if problems:
         print(f"\n{len(problems)} of the notebooks failed:", *problems, sep="\n  ", file=sys.stderr)
     return bool(problems)

@@ -21,7 +21,7 @@ import nbformat
 from bs4 import BeautifulSoup
 from jinja2 import Environment, FileSystemLoader
 from latex2mathml.converter import convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from nbconvert import HTMLExporter
 from nbconvert.filters import strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -43,16 +43,31 @@ LANGUAGE_INFO = {"name": "python", "pygments_lexer": "ipython3"}
 
 
 class Renderer(IPythonRenderer):
-    """nbconvert's Markdown, with formulas in MathML and every local picture embedded."""
+    """nbconvert's Markdown, with formulas in MathML and every local picture embedded.
+
+    A formula that cannot be turned is shown as it was written, or, when `strict`, an error.
+    """
+
+    def __init__(self, *args, strict: bool = False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.strict = strict
 
     def inline_math(self, body: str) -> str:
-        return mathml(body, "inline")
+        return self._formula(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return mathml(body, "block")
+        return self._formula(body, "block")
 
     def latex_environment(self, name: str, body: str) -> str:
-        return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+        return self._formula(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+
+    def _formula(self, latex: str, display: str) -> str:
+        try:
+            return mathml(latex, display)
+        except ValueError:
+            if self.strict:
+                raise
+            return f"<code>{escape(latex.strip())}</code>"
 
     def _html_embed_images(self, html: str) -> str:
         # nbconvert's own parses the piece of HTML, and so closes a <details> whose text is yet to come.
@@ -93,16 +108,9 @@ def _space_functions(row: ElementTree.Element) -> None:
                     row.insert(side, ElementTree.Element(f"{MATHML}mspace", width="0.17em"))
 
 
-def markdown(source: str, folder: Path = ROOT, attachments: dict | None = None) -> str:
+def markdown(source: str, folder: Path = ROOT, *, strict: bool = False) -> str:
     """Markdown to HTML; pictures are looked for from `folder`."""
-    renderer = Renderer(
-        escape=False,
-        embed_images=True,
-        path=str(folder),
-        attachments=attachments,
-        anchor_link_text="#",
-        exclude_anchor_links=False,
-    )
+    renderer = Renderer(escape=False, embed_images=True, path=str(folder), anchor_link_text="#", strict=strict)
     return MarkdownWithMath(renderer=renderer).render(source)
 
 
