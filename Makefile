@@ -57,7 +57,7 @@ test: $(STAMP)
 	  tests notebooks $(ARGS)
 
 lab: $(STAMP)
-	@$(PY) -m jupyter lab notebooks/$(notdir $(firstword $(wildcard notebooks/01_*.ipynb)))
+	@$(PY) -m jupyter lab notebooks/$(notdir $(firstword $(wildcard notebooks/01_*.ipynb))) $(ARGS)
 
 doctor: $(STAMP)
 	@$(PY) -m helpers.doctor
