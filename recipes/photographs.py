@@ -48,7 +48,9 @@ def load_annotations(folder: Path) -> tuple[pd.DataFrame, pd.Series]:
 def choose_held_out(types: pd.Series) -> list[str]:
     """Every fifth photograph of each type, in the order of their names: the list that is stored in ``bccd_held_out.txt``."""
     return sorted(
-        name for _, group in types.fillna("several").groupby(types.fillna("several")) for name in sorted(group.index)[4::5]
+        name
+        for _, group in types.fillna("several").groupby(types.fillna("several"))
+        for name in sorted(group.index)[4::5]
     )
 
 
@@ -110,11 +112,14 @@ class Photographs:
     def __init__(self, folder: Path, names: list[str], counts: pd.DataFrame):
         boxes, types = load_annotations(folder)
         self.names = names
-        self.types = {name: types[name] for name in names}
+        self.types = {name: None if pd.isna(types[name]) else types[name] for name in names}
         self.images = {name: Image.open(folder / "images" / name).convert("RGB") for name in names}
         corners = ["xmin", "ymin", "xmax", "ymax"]
         self.boxes = {
-            name: {label: of_image[of_image.label == label][corners].to_numpy(float) for label in ("WBC", "RBC", "Platelets")}
+            name: {
+                label: of_image[of_image.label == label][corners].to_numpy(float)
+                for label in ("WBC", "RBC", "Platelets")
+            }
             for name, of_image in ((name, boxes[boxes.image == name]) for name in names)
         }
         self.typical = typical_truths(counts)
@@ -156,4 +161,6 @@ class Photographs:
         else:
             side = rng.uniform(0.3, 0.9) * height
             left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
-        return self.crop(name, float(np.clip(left, 0, width - side)), float(np.clip(top, 0, height - side)), float(side))
+        return self.crop(
+            name, float(np.clip(left, 0, width - side)), float(np.clip(top, 0, height - side)), float(side)
+        )

@@ -50,7 +50,7 @@ def _render_shard(out: Path, shard: int) -> int:
         images[i] = np.asarray(picture.image)
         stack = np.stack([picture.masks[part] for part in PARTS])
         masks[i] = stack.reshape(len(PARTS), MASK_SIZE, block, MASK_SIZE, block).mean((2, 4)) * 255
-        rows.append({"cell": None if cell is None else asdict(cell), "visible": getattr(picture, "visible", 1.0)})
+        rows.append({"cell": None if cell is None else asdict(cell), "visible": picture.visible})
     for name, array in (("masks", masks), ("images", images)):
         # Beside, then renamed: the images come last, so a shard that has them is complete.
         unfinished = out / f"{name}-{shard:04d}.tmp.npy"

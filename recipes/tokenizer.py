@@ -17,7 +17,7 @@ from transformers import BertTokenizer
 from helpers.bloodcells import CONCEPTS, TEMPLATES
 
 VOCABULARY = Path(__file__).with_name("vocabulary.txt")
-VOCABULARY_SIZE = 1400
+VOCABULARY_SIZE = 560
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _LETTERS = string.ascii_lowercase + string.digits
 _GREEK = "αβγδεζηθικλμνξοπρστυφχψω"

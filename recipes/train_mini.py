@@ -23,12 +23,13 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from helpers import SEED
 from helpers.bloodcells import CONCEPTS, PARTS, Cell, caption, truth
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, ConceptCLIPModel, ConceptCLIPProcessor
+from helpers.settings import SEED
 
 from .photographs import Photographs, load_annotations, split
 from .render_training import SIZE
@@ -36,8 +37,13 @@ from .tokenizer import VOCABULARY, make_tokenizer
 
 KEYS = tuple(CONCEPTS)
 RC_WEIGHT = 0.5
-STAGE_ONE = 0.25
+NO_MASKS = np.zeros((len(PARTS), 1, 1), np.uint8)
+STAGE_ONE = 0.15
 """The share of the steps that trains with IT-Align alone."""
+
+SPARSE = 0.5
+"""The share of the steps that looks at a random half of the patches, another half at every step (FLIP, Li et al., CVPR 2023): half
+the work for a step of about the same use, while there is still much to learn."""
 
 
 def mini_config(tokenizer) -> ConceptCLIPConfig:
@@ -74,10 +80,14 @@ class Rendered:
     def __init__(self, folder: Path):
         files = sorted(folder.glob("images-[0-9]*[0-9].npy"))
         if not files:
-            raise FileNotFoundError(f"No shards in {folder}: run `python -m recipes.render_training --out {folder}` first.")
+            raise FileNotFoundError(
+                f"No shards in {folder}: run `python -m recipes.render_training --out {folder}` first."
+            )
         self.images = [np.load(file, mmap_mode="r") for file in files]
         self.masks = [np.load(str(file).replace("images-", "masks-"), mmap_mode="r") for file in files]
-        self.cells = [json.loads(Path(str(file).replace("images-", "cells-")).with_suffix(".json").read_text()) for file in files]
+        self.cells = [
+            json.loads(Path(str(file).replace("images-", "cells-")).with_suffix(".json").read_text()) for file in files
+        ]
         self.per_shard = len(self.images[0])
 
     def __len__(self) -> int:
@@ -90,27 +100,23 @@ class Rendered:
         return self.images[shard][i], self.masks[shard][i], cell, row["visible"]
 
 
-def random_view(rng: np.random.Generator, image: np.ndarray, masks: np.ndarray):
+def random_view(rng: np.random.Generator, image: np.ndarray, masks: np.ndarray, zoom: bool = True):
     """One of the eight symmetries of the square, and half of the time a crop of a random size at a random place.
 
     Returns:
-        (image [3, SIZE, SIZE] float in [0, 1], masks [parts, h, w] uint8 of the same view).
+        (image [SIZE, SIZE, 3] uint8, masks [parts, h, w] uint8 of the same view).
     """
-    if rng.random() < 0.5:
+    if zoom and rng.random() < 0.5:
         # Mostly gentle, now and then so close that a single part fills the view.
         side = int(SIZE * (rng.uniform(0.7, 1.0) if rng.random() < 0.6 else rng.uniform(0.25, 0.7))) // 4 * 4
         top, left = (int(rng.integers(0, SIZE - side + 1)) // 4 * 4 for _ in range(2))
         image = image[top : top + side, left : left + side]
         scale = SIZE // masks.shape[-1]
         masks = masks[:, top // scale : (top + side) // scale, left // scale : (left + side) // scale]
+        image = np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
     image, masks = np.rot90(image, turns, (0, 1)), np.rot90(masks, turns, (1, 2))
-    if mirror:
-        image, masks = image[:, ::-1], masks[:, :, ::-1]
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-    if pixels.shape[-1] != SIZE:
-        pixels = F.interpolate(pixels, size=(SIZE, SIZE), mode="bicubic", align_corners=False).clamp(0, 1)
-    return pixels[0], masks
+    return (image[:, ::-1], masks[:, :, ::-1]) if mirror else (image, masks)
 
 
 def view_truth(cell: Cell | None, visible: float, all_masks: np.ndarray, masks: np.ndarray) -> dict[str, bool | None]:
@@ -120,35 +126,42 @@ def view_truth(cell: Cell | None, visible: float, all_masks: np.ndarray, masks: 
     pixels = 255.0 * masks[0].size
     shares = {part: area / pixels for part, area in areas.items()}
     shares["white cell"] = shares["nucleus"] + shares["cytoplasm"]
-    covered = masks[[PARTS.index(part) for part in ("nucleus", "cytoplasm", "red cells", "platelets")]].astype(int).sum(0)
+    covered = (
+        masks[[PARTS.index(part) for part in ("nucleus", "cytoplasm", "red cells", "platelets")]].astype(int).sum(0)
+    )
     shares["background"] = float((255 - covered.clip(0, 255)).sum() / pixels)
     kept = (areas["nucleus"] + areas["cytoplasm"]) / full if full else 1.0
     return truth(cell, shares, visible * kept)
 
 
-def random_colour(rng: np.random.Generator, pixels: torch.Tensor) -> torch.Tensor:
-    """Another stain, lamp and camera: white balance, saturation, hue, contrast, gamma, brightness and noise.
+def random_colour(rng: np.random.Generator, image: np.ndarray) -> torch.Tensor:
+    """Another stain, lamp and camera: gamma, hue, saturation, white balance, contrast, brightness and noise.
 
     Args:
-        pixels: [3, H, W] float in [0, 1].
+        image: [H, W, 3] uint8.
+
+    Returns:
+        [3, H, W] float32 in [-1, 1], as the model takes it.
     """
-    grey = torch.tensor([0.299, 0.587, 0.114])
-    saturation, angle = rng.uniform(0.55, 1.5), rng.normal(0, 0.10)
+    # Gamma by a table of 256 values; everything else is one affine map of the three channels.
+    table = (np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.22))).astype(np.float32)
+    pixels = table[image.reshape(-1, 3).T]
     # Hue: a rotation about the grey axis (Rodrigues); saturation: towards or away from grey.
-    axis = torch.full((3,), 3**-0.5)
-    cross = torch.tensor([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    rotate = torch.eye(3) * math.cos(angle) + cross * math.sin(angle) + (1 - math.cos(angle)) * torch.outer(axis, axis)
-    saturate = saturation * torch.eye(3) + (1 - saturation) * grey.expand(3, 3)
-    balance = torch.diag(torch.from_numpy(np.exp(rng.normal(0, 0.08, 3))).float())
-    matrix = balance @ rotate @ saturate
-    pixels = torch.einsum("ij,jhw->ihw", matrix, pixels).clamp(0, 1)
-    pixels = pixels ** float(np.exp(rng.normal(0, 0.22)))
-    mean = pixels.mean()
-    pixels = (pixels - mean) * rng.uniform(0.7, 1.3) + mean * rng.uniform(0.85, 1.15)
+    angle, axis = rng.normal(0, 0.10), np.full(3, 3**-0.5)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    rotate = np.eye(3) * math.cos(angle) + cross * math.sin(angle) + (1 - math.cos(angle)) * np.outer(axis, axis)
+    saturation = rng.uniform(0.55, 1.5)
+    saturate = saturation * np.eye(3) + (1 - saturation) * np.array([0.299, 0.587, 0.114])
+    matrix = np.diag(np.exp(rng.normal(0, 0.08, 3))) @ rotate @ saturate
+    mean = matrix @ pixels.mean(1)
+    contrast, brightness = rng.uniform(0.7, 1.3), rng.uniform(0.85, 1.15)
+    pixels = (contrast * matrix).astype(np.float32) @ pixels + ((brightness - contrast) * mean).astype(np.float32)[
+        :, None
+    ]
     if rng.random() < 0.3:
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        pixels = pixels + rng.uniform(0, 0.04) * torch.randn(pixels.shape, generator=generator)
-    return pixels.clamp(0, 1)
+        pixels += np.float32(rng.uniform(0, 0.04)) * rng.standard_normal(pixels.shape, np.float32)
+    pixels = (pixels.clip(0, 1) - np.float32(0.5)) / np.float32(0.5)
+    return torch.from_numpy(pixels.reshape(3, *image.shape[:2]))
 
 
 def distract(rng: np.random.Generator, text: str, words: list[str]) -> tuple[str, int]:
@@ -184,14 +197,11 @@ class Batches(Dataset):
         if real:
             name = self.photographs.names[rng.choice(len(self.weights), p=self.weights)]
             crop = self.photographs.random_crop(rng, name)
-            turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-            image = np.rot90(np.asarray(crop.image), turns, (0, 1))
-            image = image[:, ::-1] if mirror else image
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-            return random_colour(rng, pixels), crop.truths
-        image, all_masks, cell, visible = self.rendered[int(rng.integers(len(self.rendered)))]
-        pixels, masks = random_view(rng, image, all_masks)
-        return random_colour(rng, pixels), view_truth(cell, visible, all_masks, masks)
+            image, _ = random_view(rng, np.asarray(crop.image), NO_MASKS, zoom=False)
+            return random_colour(rng, image), crop.truths
+        whole, all_masks, cell, visible = self.rendered[int(rng.integers(len(self.rendered)))]
+        image, masks = random_view(rng, whole, all_masks)
+        return random_colour(rng, image), view_truth(cell, visible, all_masks, masks)
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([SEED, step])
@@ -216,7 +226,7 @@ class Batches(Dataset):
         # A caption is true where all its concepts are, false where one is false, else unknown (nan): the minimum, nan last.
         caption_truth = torch.stack([_conjunction(table[:, keys]) for keys in named], 1)
         return {
-            "pixel_values": (torch.stack([pixels for pixels, _ in pictures]) - 0.5) / 0.5,
+            "pixel_values": torch.stack([pixels for pixels, _ in pictures]),
             "input_ids": encoded["input_ids"],
             "caption_truth": caption_truth,
             "span_caption": torch.tensor([s[0] for s in spans]),
@@ -268,11 +278,41 @@ def rc_align(output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def learning_rate(step: int, options: argparse.Namespace) -> float:
-    """Linear warm-up over 200 steps, then a cosine to nothing."""
-    if step < 200:
-        return options.lr * (step + 1) / 200
-    return options.lr * 0.5 * (1 + math.cos(math.pi * (step - 200) / max(options.steps - 200, 1)))
+def sine_positions(grid: int, width: int) -> torch.Tensor:
+    """Fixed 2-D sine-cosine position vectors [grid * grid, width] to start from (Beyer et al., "Better plain ViT baselines", 2022)."""
+    frequency = 1 / 10_000 ** (torch.arange(width // 4) / (width // 4 - 1))
+    rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    angles = [place.flatten()[:, None] * frequency for place in (columns, rows)]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], 1)
+
+
+def keep_half_the_patches(module, arguments, embeddings: torch.Tensor) -> torch.Tensor:
+    """A forward hook for the patch embeddings [B, P, D] that keeps a random half of them, the same for the whole batch."""
+    patches = embeddings.shape[1]
+    kept = torch.randperm(patches, device=embeddings.device)[: patches // 2]
+    return embeddings[:, kept].contiguous()
+
+
+def learning_rate_factor(step: int, steps: int, warm_up: int = 200) -> float:
+    """Linear warm-up, then a cosine to nothing."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
+
+
+def make_optimizers(model: ConceptCLIPModel, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """Muon for the weight matrices, AdamW for the embeddings, biases, norms and scalars."""
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        (matrices if parameter.ndim == 2 and "embedding" not in name else rest).append(parameter)
+    optimizers = [
+        torch.optim.Muon(matrices, lr=options.muon_lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=options.lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
 
 
 def make_processor(tokenizer) -> ConceptCLIPProcessor:
@@ -303,54 +343,74 @@ def train(options: argparse.Namespace) -> None:
         photographs = Photographs(options.photographs, split(types)[0], pd.read_csv(options.counts))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = ConceptCLIPModel(mini_config(tokenizer)).to(device).train()
+    # At this size, and on a CPU, plain attention trains a quarter faster than the fused one.
+    model.set_attn_implementation("eager")
+    embeddings = model.vision_model.embeddings
     with torch.no_grad():
+        # Full-scale sine waves would drown the patches at the start.
+        embeddings.position_embedding.weight.copy_(0.3 * sine_positions(SIZE // 16, 192))
         # Many pairs of a batch are true here, so the biases start near the middle instead of at the paper's -10.
         model.logit_bias.fill_(-2.0)
         model.concept_logit_bias.fill_(-4.0)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=options.lr, betas=(0.9, 0.98)
-    )
+    optimizers = make_optimizers(model, options)
     checkpoint, start = options.out / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         start = state["step"]
     batches = Batches(rendered, photographs, tokenizer, options)
     loader = DataLoader(
         torch.utils.data.Subset(batches, range(start, options.steps)), batch_size=None, num_workers=options.workers
     )
-    encode = torch.compile(model) if options.compile else model
     log_file = options.out / "losses.csv"
-    kept = [row for row in csv.reader(log_file.open()) if row[0] == "step" or int(row[0]) < start] if log_file.exists() else []
+    kept = (
+        [row for row in csv.reader(log_file.open()) if row[0] == "step" or int(row[0]) < start]
+        if log_file.exists()
+        else []
+    )
     with log_file.open("w", newline="") as log:
         writer = csv.writer(log)
-        writer.writerows(kept or [["step", "learning_rate", "it_align", "rc_align"]])
+        writer.writerows(kept or [["step", "learning_rate_factor", "it_align", "rc_align"]])
         bar = tqdm(loader, initial=start, total=options.steps, desc="steps", mininterval=10)
         for step, batch in enumerate(bar, start):
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, options)
+            factor = learning_rate_factor(step, options.steps)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * factor
+            stage_one = step < STAGE_ONE * options.steps
+            torch.manual_seed(SEED + step)
+            hook = embeddings.register_forward_hook(keep_half_the_patches) if step < SPARSE * options.steps else None
             with torch.autocast(device.type, torch.bfloat16):
-                output = encode(pixel_values=batch["pixel_values"], input_ids=batch["input_ids"])
+                output = model(pixel_values=batch["pixel_values"], input_ids=batch["input_ids"])
+            if hook is not None:
+                hook.remove()
             image_text = it_align(output, batch["caption_truth"])
-            region_concept = rc_align(output, batch) if step >= STAGE_ONE * options.steps else None
+            region_concept = None if stage_one else rc_align(output, batch)
             loss = image_text if region_concept is None else image_text + RC_WEIGHT * region_concept
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             values = [image_text.item(), float("nan") if region_concept is None else region_concept.item()]
             if not math.isfinite(values[0]):
-                raise FloatingPointError(f"The loss is {values[0]} at step {step}: lower --lr and resume from {checkpoint}.")
-            writer.writerow([step, f"{learning_rate(step, options):.3g}", *(f"{value:.4f}" for value in values)])
+                raise FloatingPointError(
+                    f"The loss is {values[0]} at step {step}: lower --lr and resume from {checkpoint}."
+                )
+            writer.writerow([step, f"{factor:.4f}", *(f"{value:.4f}" for value in values)])
             bar.set_postfix(it=f"{values[0]:.3f}", rc=f"{values[1]:.3f}", refresh=False)
             if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
                 log.flush()
                 unfinished = checkpoint.with_suffix(".tmp")
-                torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, unfinished)
+                state = {
+                    "model": model.state_dict(),
+                    "optimizers": [o.state_dict() for o in optimizers],
+                    "step": step + 1,
+                }
+                torch.save(state, unfinished)
                 os.replace(unfinished, checkpoint)
                 save_model(model, tokenizer, options.out / "model")
 
@@ -359,16 +419,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rendered", type=Path, default=Path("build/training"))
     parser.add_argument("--photographs", type=Path, help="the BCCD folder; without it only rendered cells are used")
-    parser.add_argument("--counts", type=Path, default=Path("data/wbcatt/wbcatt-attribute-counts.csv"))
+    parser.add_argument("--counts", type=Path, default=Path("data/wbcatt/attribute-counts.csv"))
     parser.add_argument("--out", type=Path, default=Path("build/mini"))
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=4400)
     parser.add_argument("--batch", type=int, default=32, help="pictures in a batch")
-    parser.add_argument("--captions", type=int, default=4, help="captions of each picture")
+    parser.add_argument("--captions", type=int, default=3, help="captions of each picture")
     parser.add_argument("--real", type=float, default=0.2, help="the share of real photographs in a batch")
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's learning rate")
+    parser.add_argument("--muon-lr", type=float, default=3e-3, help="Muon's learning rate")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=250)
-    parser.add_argument("--compile", action="store_true", help="compile the model (needs a C++ compiler on a CPU)")
     train(parser.parse_args(arguments))
 
 
