@@ -17,8 +17,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 
 VENV := .venv
 PY := $(VENV)/bin/python
-# Changes with the content of these two files, so an environment that fits them is never touched again.
-STAMP := $(VENV)/installed-$(firstword $(shell cat pyproject.toml constraints.txt | cksum))
+# Changes with these two files and this folder's place, so an environment that fits them is never touched again.
+STAMP := $(VENV)/installed-$(firstword $(shell { cat pyproject.toml constraints.txt; pwd; } | cksum))
 
 NOTEBOOKS := $(PY) -m tools.notebooks
 export HF_HUB_OFFLINE = 1
@@ -57,7 +57,7 @@ test: $(STAMP)
 	  tests notebooks $(ARGS)
 
 lab: $(STAMP)
-	@$(PY) -m jupyter lab notebooks/$(notdir $(firstword $(wildcard notebooks/01_*.ipynb))) $(ARGS)
+	@$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/$(firstword $(wildcard notebooks/01_*.ipynb)) $(ARGS)
 
 doctor: $(STAMP)
 	@$(PY) -m helpers.doctor

@@ -109,7 +109,7 @@ def execute(path: Path, label: str) -> tuple[NotebookNode, str | None]:
             failed = next((i for i, cell in enumerate(nb.cells) if _has_error(cell)), None)
             where = "its kernel died" if failed is None else f"cell {failed + 1} of {len(nb.cells)}"
             problem = f"{path.name}, {where}: {_last_line(error)}"
-    if bar.disable:
+    if not sys.stdout.isatty():
         print(f"{label} {n_code:>3} cells in {time.monotonic() - start:.0f} s", flush=True)
     if problem:
         print(f"  failed: {problem}", flush=True)
