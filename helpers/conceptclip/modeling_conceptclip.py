@@ -210,6 +210,12 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             [SEP] and padding are among the T positions, and the states at padding mean nothing.
             `model.text_proj(tokens)` gives `text_token_features` of `forward`.
         """
+        longest = self.config.text_config.max_position_embeddings
+        if input_ids.shape[1] > longest:
+            raise ValueError(
+                f"A prompt has {input_ids.shape[1]} tokens, and the text tower has positions for {longest}. Pass "
+                "truncation=True to the processor or the tokenizer, which then cut at 77."
+            )
         mask = (input_ids != self.config.text_config.pad_token_id).long()
         tokens = self.text_model(input_ids=input_ids, attention_mask=mask).last_hidden_state
         if self.config.text_pooling == "cls":

@@ -54,6 +54,10 @@ def prefix_of(names: Iterable[str]) -> str | None:
     return next((name.removesuffix(LANDMARK) for name in names if name.endswith(LANDMARK)), None)
 
 
+def _without(prefix: str, name: str) -> str:
+    return name.removeprefix(prefix) if name.startswith(prefix) else f"{name} (without {prefix!r} before it)"
+
+
 def sources_of(name: str) -> tuple[Source, ...]:
     """The released tensors that the tensor `name` of ours is made of, in the order of its rows."""
     if match := BLOCK_QKV.fullmatch(name):
@@ -132,10 +136,7 @@ def read(
         handles = [stack.enter_context(safe_open(file, framework="pt", backend="pread")) for file in files]
         holder = {name: handle for handle in handles for name in handle.keys()}  # noqa: SIM118 (no iterator)
         prefix = prefix_of(holder) or ""
-        found = {
-            name.removeprefix(prefix) if name.startswith(prefix) else name: tuple(handle.get_slice(name).get_shape())
-            for name, handle in holder.items()
-        }
+        found = {_without(prefix, name): tuple(handle.get_slice(name).get_shape()) for name, handle in holder.items()}
         weights = {name: shape for name, shape in found.items() if name not in IGNORED}
         check(weights, released_shapes(shapes), str(files[0].parent))
 
