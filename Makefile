@@ -24,7 +24,7 @@ NOTEBOOKS := $(PY) -m tools.notebooks
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install run test lab refresh render doctor clean
+.PHONY: help install run test lint lab refresh render doctor clean
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
 
@@ -55,6 +55,9 @@ refresh: $(STAMP)
 test: $(STAMP)
 	@$(PY) -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 120 \
 	  tests notebooks $(ARGS)
+
+lint: $(STAMP)
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 lab: $(STAMP)
 	@$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/$(firstword $(wildcard notebooks/01_*.ipynb)) $(ARGS)

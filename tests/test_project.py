@@ -128,8 +128,8 @@ def test_nothing_is_too_big_to_clone():
 
 
 LAYERS = [
-    "settings", "conceptclip", "bloodcells", "loading", "encoding", "tokens", "scoring", "metrics", "bottleneck",
-    "explanations", "data", "plots", "report", "exercises", "explorer", "doctor",
+    "settings", "conceptclip", "bloodcells", "loading", "geometry", "encoding", "tokens", "scoring", "metrics",
+    "bottleneck", "explanations", "data", "plots", "report", "exercises", "explorer", "doctor",
 ]  # fmt: skip
 
 
