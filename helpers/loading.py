@@ -118,8 +118,9 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device, config: ConceptCL
         return torch.bfloat16 if bfloat16 else torch.float32
     if dtype == "fastest":
         return fastest_dtype(config, device)
-    if isinstance(getattr(torch, dtype, None), torch.dtype):
-        return getattr(torch, dtype)
+    named = getattr(torch, dtype, None)
+    if isinstance(named, torch.dtype) and named.is_floating_point:
+        return named
     raise ValueError(f'dtype is {dtype!r}. Known are "auto", "fastest", and names such as "float32" and "bfloat16".')
 
 

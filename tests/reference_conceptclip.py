@@ -20,7 +20,7 @@ GEOMETRY = {
     "text_layers": 2,
     "text_heads": 4,
     "text_mlp": 96,
-    "vocabulary": 100,
+    "vocabulary": 150,
     "positions": 128,
 }
 RELEASED = {

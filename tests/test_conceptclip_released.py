@@ -28,7 +28,7 @@ OPEN_CLIP = {
         "layers": 2,
         "heads": 4,
         "mlp_ratio": 2.0,
-        "vocab_size": 100,
+        "vocab_size": 150,
         "positions": 128,
     },
 }
