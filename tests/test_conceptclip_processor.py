@@ -212,6 +212,7 @@ def test_sixteen_bit_without_a_window(processor, tmp_path):
         (lambda: torch.zeros(0, 3, 8, 8), {}, "There are no images"),
         (lambda: [picture(), "nowhere/cell.png"], {}, r"Image 1 \(nowhere/cell.png\): there is no such file"),
         (lambda: [picture(), None], {}, "Image 1 is a NoneType.*PIL image, a path"),
+        (lambda: {"cells": picture()}, {}, "Image 0 is a dict"),
         (lambda: ["https://example.org/cell.png"], {}, "web address: download it first"),
         (lambda: np.zeros((8, 8, 2), np.uint8), {}, "Image 0 has [28] channels"),
         (lambda: np.zeros((8, 8, 3), bool), {}, "array of bool"),
@@ -241,6 +242,13 @@ def test_unreadable_files(processor, tmp_path):
     (tmp_path / "half.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"Image 1 \(.*half.jpg\) cannot be read to its end"):
         pixels(processor, [tmp_path / "whole.jpg", tmp_path / "half.jpg"])
+
+
+def test_an_image_too_large_for_pillow(processor, tmp_path, monkeypatch):
+    picture().save(tmp_path / "slide.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"Image 0 \(.*slide.png\) is too large.*Cut it into tiles"):
+        pixels(processor, tmp_path / "slide.png")
 
 
 def test_an_8_bit_image_after_the_attribute_was_left_set(processor):

@@ -129,7 +129,7 @@ def _named(images: Any) -> Iterator[tuple[str, Any]]:
     """Single images, one after the other, each with the name that an error message uses."""
     if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim not in (2, 3, 4):
         raise ValueError(f"An image has 2 or 3 axes and a batch (B, 3, H, W) has 4; got shape {tuple(images.shape)}.")
-    if isinstance(images, (str, Path, Image.Image)) or (not isinstance(images, (list, tuple)) and images.ndim < 4):
+    if not isinstance(images, (list, tuple)) and getattr(images, "ndim", 0) < 4:
         images = [images]
     if len(images) == 0:
         raise ValueError("There are no images: the list is empty. Pass at least one, or leave `images` out.")
@@ -141,52 +141,53 @@ def _named(images: Any) -> Iterator[tuple[str, Any]]:
 def _read(image: Any, name: str, input_data_format: str | None = None) -> Image.Image | torch.Tensor:
     """An 8-bit RGB PIL image; or a tensor (3, H, W), floating point or wide integer, in units yet to be checked."""
     if isinstance(image, (str, Path)):
-        if str(image).startswith(("http://", "https://")):
-            raise ValueError(f"{name} is a web address: download it first, and pass the file.")
-        if not Path(image).is_file():
-            raise ValueError(f"{name}: there is no such file. Check the path, and the folder it starts from.")
-        try:
-            image = Image.open(image)
-        except OSError as error:
-            raise ValueError(
-                f"{name} is not an image that Pillow can read. Convert it to PNG, JPEG or TIFF."
-            ) from error
+        image = _open(image, name)
     if isinstance(image, Image.Image):
         try:
             image = ImageOps.exif_transpose(image)
+            if image.mode not in WIDE_PIL_MODES:
+                return _rgb(image)
         except (OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"{name} cannot be read to its end ({error}). Get a complete copy of the file.") from error
-        if image.mode not in WIDE_PIL_MODES:
-            return _rgb(image)
         image = np.array(image)
     if isinstance(image, np.ndarray):
-        first = input_data_format == "channels_first" or (
-            input_data_format is None and image.ndim == 3 and image.shape[-1] not in (1, 3, 4)
-        )
         if image.dtype.kind not in "uif":
             raise ValueError(
                 f"{name} is an array of {image.dtype}. Pass uint8, float in [0, 1], or 16 bit with a window."
             )
+        likely_last = image.shape[-1] in (1, 3, 4)
         image = torch.from_numpy(np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("=")))
     elif isinstance(image, torch.Tensor):
-        first = input_data_format == "channels_first" or (
-            input_data_format is None and not (image.shape[0] not in (1, 3, 4) and image.shape[-1] in (1, 3, 4))
-        )
+        likely_last = image.shape[-1] in (1, 3, 4) and image.shape[0] not in (1, 3, 4)
     else:
         raise ValueError(f"{name} is a {type(image).__name__}. Pass a PIL image, a path, an array or a tensor.")
-    if image.ndim not in (2, 3):
-        raise ValueError(f"{name} has shape {tuple(image.shape)}. Pass (H, W), (H, W, 3) or (3, H, W).")
+
     if image.ndim == 2:
         image = image.unsqueeze(0)
-    elif not first:
+    elif image.ndim != 3:
+        raise ValueError(f"{name} has shape {tuple(image.shape)}. Pass (H, W), (H, W, 3) or (3, H, W).")
+    elif input_data_format == "channels_last" or (input_data_format is None and likely_last):
         image = image.permute(2, 0, 1)
-    channels = image.shape[0]
-    if channels not in ((1, 3, 4) if image.dtype == torch.uint8 else (1, 3)):
+    channels, eight_bit = image.shape[0], image.dtype == torch.uint8
+    if channels not in ((1, 3, 4) if eight_bit else (1, 3)):
         raise ValueError(f"{name} has {channels} channels. Pass 3 (RGB) or 1 (gray).")
-    if image.dtype == torch.uint8:
-        array = image.cpu().permute(1, 2, 0).numpy()
-        return _rgb(Image.fromarray(array[..., 0] if channels == 1 else np.ascontiguousarray(array)))
+    if eight_bit:
+        array = image.permute(1, 2, 0).contiguous().cpu().numpy()
+        return _rgb(Image.fromarray(array[..., 0] if channels == 1 else array))
     return image.expand(3, -1, -1)
+
+
+def _open(path: str | Path, name: str) -> Image.Image:
+    if str(path).startswith(("http://", "https://")):
+        raise ValueError(f"{name} is a web address: download it first, and pass the file.")
+    if not Path(path).is_file():
+        raise ValueError(f"{name}: there is no such file. Check the path, and the folder it starts from.")
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is too large to be read at once ({error}). Cut it into tiles.") from error
+    except OSError as error:
+        raise ValueError(f"{name} is not an image that Pillow can read. Convert it to PNG, JPEG or TIFF.") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
