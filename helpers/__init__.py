@@ -36,6 +36,7 @@ _NAMES = {
         "top_patches",
     ),
     "scoring": (
+        "RELEASED_SCALES",
         "annotate",
         "class_vectors",
         "cosine_at_half",

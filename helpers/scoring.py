@@ -37,6 +37,10 @@ class Scales(NamedTuple):
     concept_logit_bias: float
 
 
+RELEASED_SCALES = Scales(float(np.exp(4.570648)), -11.161472, float(np.exp(4.511484)), -11.034302)
+"""The released checkpoint's four scalars, from its parameters as printed in a public notebook; not verified here."""
+
+
 def scales(model) -> Scales:
     """The model's four scalars, as numbers. Its parameters hold the scales' logarithms: here they are exponentiated."""
     return Scales(
