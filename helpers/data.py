@@ -108,8 +108,7 @@ def load_atlas(split: str | None = None, *, folder: str | os.PathLike | None = N
     folder = Path(folder) if folder else ATLAS
     if not (folder / "cells.csv").is_file():
         raise ValueError("There is no atlas (cells.csv) in that folder. Make it with recipes/, or check the checkout.")
-    # "nil", "none" and the like are values here, not missing ones
-    table = pd.read_csv(folder / "cells.csv", keep_default_na=False, na_values=[""], dtype={"id": str, "file": str})
+    table = pd.read_csv(folder / "cells.csv", dtype={"id": str, "file": str})
     if split is not None:
         if split not in set(table["split"]):
             raise ValueError(f"There is no split {split!r}: choose from {', '.join(sorted(set(table['split'])))}.")

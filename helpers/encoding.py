@@ -209,7 +209,7 @@ def encode_texts(
         features=torch.cat(features),
         tokens=stacked,
         mask=mask,
-        special=special | ~mask,
+        special=special,
         input_ids=ids,
         offsets=encoded["offset_mapping"],
         pieces=pieces,

@@ -1,5 +1,7 @@
 """Figures: the right numbers in the right places, the given Axes used, and no warning on the way."""
 
+import itertools
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -87,14 +89,26 @@ def test_token_patch_matrix():
     assert ax.images[0].get_array().shape == (3, 16)
 
 
+def split_by(letters: str, groups: np.ndarray) -> list[str]:
+    """Cut a string of letters where the group changes."""
+    runs = [letters[0]]
+    for before, letter in itertools.pairwise(letters):
+        if groups["abcdefg".index(before)] == groups["abcdefg".index(letter)]:
+            runs[-1] += letter
+        else:
+            runs.append(letter)
+    return runs
+
+
 def test_clustered_heat_map_moves_rows_with_their_labels():
-    matrix = np.array([[1, 0, 0.9, 0.1], [0, 1, 0.1, 0.9], [0.9, 0.1, 1, 0], [0.1, 0.9, 0, 1]])
-    ax = plots.similarity_heatmap(matrix, list("abcd"), clustered=True)
+    groups = np.array([0, 1, 0, 2, 1, 0, 2])
+    matrix = np.where(groups[:, None] == groups, 0.9, 0.1) + 0.01 * np.add.outer(np.arange(7), np.arange(7))
+    ax = plots.similarity_heatmap(matrix, list("abcdefg"), clustered=True)
     order = "".join(label.get_text() for label in ax.get_yticklabels())
-    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
+    assert all("".join(sorted(word)) in {"acf", "be", "dg"} for word in split_by(order, groups))
     assert order == "".join(label.get_text() for label in ax.get_xticklabels())
-    shown = ax.collections[0].get_array().reshape(4, 4)
-    rows = ["abcd".index(letter) for letter in order]
+    shown = ax.collections[0].get_array().reshape(7, 7)
+    rows = ["abcdefg".index(letter) for letter in order]
     np.testing.assert_allclose(shown, matrix[rows][:, rows])
 
 
@@ -138,6 +152,15 @@ def test_estimates_and_curves():
     ax = plots.curves(np.linspace(0, 1, 5), {"one": np.ones(5), "many": torch.rand(7, 5)}, ylabel="score")
     assert len(ax.lines) == 2
     assert len(ax.collections) == 1  # a band for the curve of which there are many
+
+
+def test_towers_say_the_shapes_of_their_model():
+    from helpers.conceptclip import ConceptCLIPConfig
+
+    released, small = ConceptCLIPConfig(), ConceptCLIPConfig(vision_config={"hidden_size": 64, "image_size": 60})
+    written = [" ".join(text.get_text() for text in plots.towers(config).texts) for config in (released, small)]
+    assert all(part in written[0] for part in ("3 × 384 × 384", "B × 729 × 1152", "of 768-wide", "N × 1152"))
+    assert all(part in written[1] for part in ("3 × 60 × 60", "B × 16 × 64", "N × 64"))
 
 
 @pytest.mark.filterwarnings("error")
