@@ -538,6 +538,57 @@ def curves(x, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "
     return ax
 
 
+# --- the model itself -------------------------------------------------------------------------------------------------
+
+
+def towers(config, *, ax: Axes | None = None) -> Axes:
+    """The way of a picture and of a prompt through a ConceptCLIP, with the shapes of this one.
+
+    Args:
+        config: of the model, `model.config`.
+        ax: where to draw.
+    """
+    ax = _ax(ax, (10.5, 4.7))
+    blue, orange, green = sns.color_palette(PALETTE)[:3]
+    vision, text = config.vision_config, config.text_config
+    side, width, text_width = vision.image_size, config.projection_dim, text.hidden_size
+    patches = config.grid[0] * config.grid[1]
+    pooling = {"mean": "mean over positions", "cls": "[CLS] position"}[config.text_pooling]
+    boxes = {  # left edge, middle, width, text, colour; heights are alike
+        "pixels": (0.0, 3.0, 1.6, f"pixel_values\nB × 3 × {side} × {side}", None),
+        "image": (2.1, 3.0, 1.9, f"image tower\nSigLIP, {vision.num_hidden_layers} layers", blue),
+        "pool": (4.4, 3.6, 2.2, "attention pooling", blue),
+        "image_proj": (4.4, 2.4, 2.2, f"image_proj\nof {width}-wide patch tokens", green),
+        "ids": (0.0, 0.6, 1.6, "input_ids\nN × T", None),
+        "text": (2.1, 0.6, 1.9, f"text tower\nBERT, {text.num_hidden_layers} layers", orange),
+        "text_proj": (4.4, 1.2, 2.2, f"text_proj\nof {text_width}-wide text tokens", green),
+        "mean": (4.4, 0.0, 2.2, f"{pooling},\ntext_projection", orange),
+        "image_features": (7.2, 3.6, 2.3, f"image_features\nB × {width}, unit length", None),
+        "image_tokens": (7.2, 2.4, 2.3, f"image_token_features\nB × {patches} × {width}", None),
+        "text_tokens": (7.2, 1.2, 2.3, f"text_token_features\nN × T × {width}", None),
+        "text_features": (7.2, 0.0, 2.3, f"text_features\nN × {width}, unit length", None),
+    }
+    for left, middle, wide, label, color in boxes.values():
+        face = "white" if color is None else (*color, 0.25)
+        edge = "grey" if color is None else color
+        ax.add_patch(Rectangle((left, middle - 0.36), wide, 0.72, facecolor=face, edgecolor=edge, lw=1.3))
+        ax.text(left + wide / 2, middle, label, ha="center", va="center", fontsize=9)
+    arrows = [("pixels", "image"), ("image", "pool"), ("image", "image_proj"), ("pool", "image_features")]
+    arrows += [("ids", "text"), ("text", "mean"), ("text", "text_proj"), ("mean", "text_features")]
+    arrows += [("image_proj", "image_tokens"), ("text_proj", "text_tokens")]
+    for start, end in arrows:
+        left, middle, wide = boxes[start][:3]
+        ax.annotate(
+            "", boxes[end][:2], (left + wide, middle), arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1}
+        )
+    brackets = (9.6, 1.2, 2.4, "concept_logit_scale\nconcept_logit_bias"), (11.5, 0, 3.6, "logit_scale\nlogit_bias")
+    for x, low, high, label in brackets:
+        ax.plot([9.5, x, x, 9.5], [low, low, high, high], color="black", lw=1)
+        ax.text(x + 0.08, 1.8, label, va="center", fontsize=9)
+    ax.set(xlim=(-0.1, 12.6), ylim=(-0.5, 4.1))
+    return _bare(ax)
+
+
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
