@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -109,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         if (options.out / "README.md").exists():
             shutil.copy(options.out / "README.md", fresh)
         shutil.rmtree(options.out, ignore_errors=True)
-        os.replace(fresh, options.out)
+        fresh.replace(options.out)
     return 0
 
 

@@ -1,6 +1,7 @@
-"""Real blood smears (BCCD, MIT licence): which photographs are held out, and crops of them with what is known to be true.
+"""Real blood smears (BCCD, MIT licence): which photographs are held out, and crops with what is known to be true.
 
-The photographs themselves are not in the repository; pass the folder that holds ``images/``, ``boxes.csv`` and ``types.csv``.
+The photographs themselves are not in the repository; pass the folder that holds ``images/``, ``boxes.csv`` and
+``types.csv``.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ SIZE = 224
 """Side of a crop in pixels."""
 
 TYPICAL = 0.97
-"""An attribute that at least this share of a type's cells has in the WBCAtt counts is taken as true of every cell of the type."""
+"""What at least this share of a type's cells has in the WBCAtt counts is taken as true of every cell of the type."""
 
 
 class Crop(NamedTuple):
     """A square cut from a photograph.
 
-    ``box`` is the white cell's bounding box (xmin, ymin, xmax, ymax) in the crop's pixels, or None; ``truths`` is as returned
-    by :func:`helpers.bloodcells.truth`, None wherever the annotations are silent.
+    ``box`` is the white cell's bounding box (xmin, ymin, xmax, ymax) in the crop's pixels, or None; ``truths`` is as
+    returned by :func:`helpers.bloodcells.truth`, None wherever the annotations are silent.
     """
 
     image: Image.Image
@@ -46,7 +47,7 @@ def load_annotations(folder: Path) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def choose_held_out(types: pd.Series) -> list[str]:
-    """Every fifth photograph of each type, in the order of their names: the list that is stored in ``bccd_held_out.txt``."""
+    """Every fifth photograph of each type, in the order of their names: what ``bccd_held_out.txt`` lists."""
     return sorted(
         name
         for _, group in types.fillna("several").groupby(types.fillna("several"))
@@ -148,7 +149,7 @@ class Photographs:
         return Crop(square, truths, cell_type if whole else None, box, name)
 
     def random_crop(self, rng: np.random.Generator, name: str) -> Crop:
-        """A crop around a white cell, off-centre and at a random scale, or, one time in five, a square from anywhere."""
+        """A crop around a white cell, off-centre, at a random scale; one time in five a square from anywhere."""
         width, height = self.images[name].size
         white = self.boxes[name]["WBC"]
         if len(white) and rng.random() < 0.8:

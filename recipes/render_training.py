@@ -25,7 +25,7 @@ MASK_SIZE = 56
 
 PER_SHARD = 500
 TRAINING_SEED = 1_000_000
-"""Seeds of training pictures start here; evaluation and the atlas start at other millions, so that none is ever shared."""
+"""Seeds of training pictures start here; evaluation and the atlas start at other millions: none is ever shared."""
 
 DESIGNS = ("balanced", "decorrelated", None)
 DESIGN_SHARES = (0.4, 0.48, 0.12)
@@ -57,7 +57,7 @@ def _render_shard(out: Path, shard: int) -> int:
         if name == "images":
             (out / f"cells-{shard:04d}.json").write_text(json.dumps(rows), "utf-8")
         np.save(unfinished, array)
-        os.replace(unfinished, out / f"{name}-{shard:04d}.npy")
+        unfinished.replace(out / f"{name}-{shard:04d}.npy")
     return shard
 
 

@@ -1,9 +1,9 @@
 """The uncased WordPiece tokenizer of conceptclip-mini.
 
-It is learned from every phrase and template that captions are made of and from ``vocabulary.txt``. Each word counts about
-once, not as often as captions use it, so that frequent words stay whole and long technical words fall into pieces
-("azurophilic" → azur ##ophilic): that is what makes token-level inspection worth a look. Every printable character of
-Latin text is in the alphabet, so that no English prompt meets [UNK].
+It is learned from every phrase and template that captions are made of and from ``vocabulary.txt``. Each word counts
+about once, not as often as captions use it, so that common words stay whole and long technical words fall into pieces
+("azurophilic" → az ##ur ##ophilic): that is what makes token-level inspection worth a look. Every printable character
+of Latin text is in the alphabet, so that no English prompt meets [UNK].
 """
 
 from __future__ import annotations

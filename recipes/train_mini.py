@@ -3,9 +3,10 @@
     python -m recipes.render_training --out build/training
     python -m recipes.train_mini --rendered build/training --photographs BCCD_FOLDER --out build/mini
 
-Stage one is IT-Align alone, stage two IT-Align + 0.5 RC-Align. Two things differ from the paper, both because the truth of
-every rendered picture is known: a caption counts as a true pair with *every* picture of the batch of which it is true, not
-only with the one that it was written for, and pairs of which nobody knows whether they are true are left out of both sums.
+Stage one is IT-Align alone, stage two IT-Align + 0.5 RC-Align. Two things differ from the paper, both because the truth
+of every rendered picture is known: a caption counts as a true pair with *every* picture of the batch of which it is
+true, not only with the one that it was written for, and pairs of which nobody knows whether they are true are left out
+of both sums.
 
 Batch number i depends on the seed and on i alone; an interrupted run resumes from its last checkpoint.
 """
@@ -16,7 +17,6 @@ import argparse
 import csv
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,12 @@ from .tokenizer import VOCABULARY, make_tokenizer
 KEYS = tuple(CONCEPTS)
 RC_WEIGHT = 0.5
 NO_MASKS = np.zeros((len(PARTS), 1, 1), np.uint8)
-STAGE_ONE = 0.15
+STAGE_ONE = 0.05
 """The share of the steps that trains with IT-Align alone."""
 
 SPARSE = 0.5
-"""The share of the steps that looks at a random half of the patches, another half at every step (FLIP, Li et al., CVPR 2023): half
-the work for a step of about the same use, while there is still much to learn."""
+"""The share of the steps that looks at a random half of the patches, another half at every step (FLIP, Li et al., CVPR
+2023): half the work for a step of about the same use, while there is still much to learn."""
 
 
 def mini_config(tokenizer) -> ConceptCLIPConfig:
@@ -101,14 +101,14 @@ class Rendered:
 
 
 def random_view(rng: np.random.Generator, image: np.ndarray, masks: np.ndarray, zoom: bool = True):
-    """One of the eight symmetries of the square, and half of the time a crop of a random size at a random place.
+    """One of the eight symmetries of the square, and one time in four a crop of a random size at a random place.
 
     Returns:
         (image [SIZE, SIZE, 3] uint8, masks [parts, h, w] uint8 of the same view).
     """
-    if zoom and rng.random() < 0.5:
+    if zoom and rng.random() < 0.25:
         # Mostly gentle, now and then so close that a single part fills the view.
-        side = int(SIZE * (rng.uniform(0.7, 1.0) if rng.random() < 0.6 else rng.uniform(0.25, 0.7))) // 4 * 4
+        side = int(SIZE * (rng.uniform(0.8, 1.0) if rng.random() < 0.5 else rng.uniform(0.25, 0.7))) // 4 * 4
         top, left = (int(rng.integers(0, SIZE - side + 1)) // 4 * 4 for _ in range(2))
         image = image[top : top + side, left : left + side]
         scale = SIZE // masks.shape[-1]
@@ -223,7 +223,6 @@ class Batches(Dataset):
         within = torch.zeros(len(spans), encoded["input_ids"].shape[1])
         for row, (text, _, start, end) in enumerate(spans):
             within[row, encoded.char_to_token(text, start) : encoded.char_to_token(text, end - 1) + 1] = 1
-        # A caption is true where all its concepts are, false where one is false, else unknown (nan): the minimum, nan last.
         caption_truth = torch.stack([_conjunction(table[:, keys]) for keys in named], 1)
         return {
             "pixel_values": torch.stack([pixels for pixels, _ in pictures]),
@@ -279,7 +278,7 @@ def rc_align(output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def sine_positions(grid: int, width: int) -> torch.Tensor:
-    """Fixed 2-D sine-cosine position vectors [grid * grid, width] to start from (Beyer et al., "Better plain ViT baselines", 2022)."""
+    """2-D sine-cosine position vectors [grid * grid, width] to start from (Beyer et al., "Better plain ViT baselines")."""
     frequency = 1 / 10_000 ** (torch.arange(width // 4) / (width // 4 - 1))
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
     angles = [place.flatten()[:, None] * frequency for place in (columns, rows)]
@@ -287,7 +286,7 @@ def sine_positions(grid: int, width: int) -> torch.Tensor:
 
 
 def keep_half_the_patches(module, arguments, embeddings: torch.Tensor) -> torch.Tensor:
-    """A forward hook for the patch embeddings [B, P, D] that keeps a random half of them, the same for the whole batch."""
+    """A forward hook for the patch embeddings [B, P, D]: keeps a random half of them, the same for the whole batch."""
     patches = embeddings.shape[1]
     kept = torch.randperm(patches, device=embeddings.device)[: patches // 2]
     return embeddings[:, kept].contiguous()
@@ -402,6 +401,8 @@ def train(options: argparse.Namespace) -> None:
                 )
             writer.writerow([step, f"{factor:.4f}", *(f"{value:.4f}" for value in values)])
             bar.set_postfix(it=f"{values[0]:.3f}", rc=f"{values[1]:.3f}", refresh=False)
+            if step % 20 == 0:
+                log.flush()
             if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
                 log.flush()
                 unfinished = checkpoint.with_suffix(".tmp")
@@ -411,7 +412,7 @@ def train(options: argparse.Namespace) -> None:
                     "step": step + 1,
                 }
                 torch.save(state, unfinished)
-                os.replace(unfinished, checkpoint)
+                unfinished.replace(checkpoint)
                 save_model(model, tokenizer, options.out / "model")
 
 
@@ -424,7 +425,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=4400)
     parser.add_argument("--batch", type=int, default=32, help="pictures in a batch")
     parser.add_argument("--captions", type=int, default=3, help="captions of each picture")
-    parser.add_argument("--real", type=float, default=0.2, help="the share of real photographs in a batch")
+    parser.add_argument("--real", type=float, default=0.16, help="the share of real photographs in a batch")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's learning rate")
     parser.add_argument("--muon-lr", type=float, default=3e-3, help="Muon's learning rate")
     parser.add_argument("--workers", type=int, default=1)

@@ -1,7 +1,7 @@
 """Captions: sentences that are true of a picture, with the place of every concept in them.
 
-The concept spans are what the paper's second loss (RC-Align, arXiv 2501.15579) pools over; here they are exact, since the
-sentence is composed from the concepts.
+The concept spans are what the paper's second loss (RC-Align, arXiv 2501.15579) pools over; here they are exact, since
+the sentence is composed from the concepts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The concepts that a picture of blood can show, the phrases that name them, and when they are true.
 
-Every concept is one row of a table: its phrases (the first is the canonical one), the part of the picture where it is seen,
-and the attribute values that make it true. Sources: the eleven attributes of WBCAtt (Tsutsui et al., NeurIPS 2023) and the
-nine concept prompts of the ConceptCLIP guide, section 4.
+Every concept is one row of a table: its phrases (the first is the canonical one), the part of the picture where it is
+seen, and the attribute values that make it true. Sources: the eleven attributes of WBCAtt (Tsutsui et al., NeurIPS
+2023) and the nine concept prompts of the ConceptCLIP guide, section 4.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Concept:
         group: captions name at most one concept of a group (two of them would contradict or repeat each other).
         part: where it shows: one of the parts of :func:`part_shares`, or None when it is a matter of the whole cell.
         when: attribute → values; true of a cell when every attribute listed has one of its values.
-        present: for a part itself ("nucleus", "red cells"): (absent below, present from), as shares of the picture's area;
-            between the two nobody can say, and the truth is None.
+        present: for a part itself ("nucleus", "red cells"): (absent below, present from), as shares of the picture's
+            area; between the two nobody can say, and the truth is None.
     """
 
     key: str
@@ -223,7 +223,12 @@ _TABLE = (
     _trait(
         "ratio",
         "white cell",
-        ("high nuclear-cytoplasmic ratio", "high nuclear to cytoplasmic ratio", "scant cytoplasm", "thin rim of cytoplasm"),
+        (
+            "high nuclear-cytoplasmic ratio",
+            "high nuclear to cytoplasmic ratio",
+            "scant cytoplasm",
+            "thin rim of cytoplasm",
+        ),
         nuclear_cytoplasmic_ratio=("high",),
     ),
     _trait(
@@ -235,13 +240,23 @@ _TABLE = (
     _trait("size", "white cell", ("big cell", "large cell", "large cell size"), cell_size=("big",)),
     _trait("size", "white cell", ("small cell", "small cell size"), cell_size=("small",)),
     _trait("shape", "white cell", ("round cell", "round cell shape", "smooth round outline"), cell_shape=("round",)),
-    _trait("shape", "white cell", ("irregular cell", "irregular cell shape", "irregular outline"), cell_shape=("irregular",)),
+    _trait(
+        "shape",
+        "white cell",
+        ("irregular cell", "irregular cell shape", "irregular outline"),
+        cell_shape=("irregular",),
+    ),
     # The parts themselves and what lies around the cell.
     _part("white cell", ("white blood cell", "white cell", "leukocyte", "wbc"), 0.002, 0.02),
     _part("nucleus", ("nucleus", "cell nucleus", "purple nucleus"), 0.002, 0.015),
     _part("cytoplasm", ("cytoplasm", "cell cytoplasm", "cytoplasm around the nucleus"), 0.002, 0.015),
     _part("granules", ("granules", "cytoplasmic granules", "granular cytoplasm"), 0.0002, 0.002, "granules"),
-    _part("red cells", ("red blood cells", "red cells", "erythrocytes", "red blood cell", "erythrocyte", "rbc"), 0.002, 0.02),
+    _part(
+        "red cells",
+        ("red blood cells", "red cells", "erythrocytes", "red blood cell", "erythrocyte", "rbc"),
+        0.002,
+        0.02,
+    ),
     _part("platelets", ("platelets", "platelet", "thrombocytes", "blood platelets"), 0.0002, 0.002),
     _part("background", ("background", "empty background", "plasma", "empty space between cells"), 0.005, 0.05),
 )
@@ -274,8 +289,8 @@ def truth(cell: Cell | None, shares: Mapping[str, float], visible: float = 1.0) 
         visible: the share of the cell's own area that lies inside the picture, in [0, 1].
 
     Returns:
-        concept key → True, False, or None when nobody could say: an imaginary cell has no type, a cell cut by the border
-        has unknown attributes, and a handful of pixels neither shows a part nor proves it absent.
+        concept key → True, False, or None when nobody could say: an imaginary cell has no type, a cell cut by the
+        border has unknown attributes, and a handful of pixels neither shows a part nor proves it absent.
     """
     no_cell = cell is None or shares["white cell"] < CONCEPTS["white cell"].present[0]
     result: dict[str, bool | None] = {}
