@@ -143,9 +143,7 @@ def fit_bottleneck(
         used = int((np.abs(model.coef_) > 0).any(0).sum())
         rows.append((strength, used, model.score(x, labels), model.score(y, validation_labels)))
     path = pd.DataFrame(rows, columns=["strength", "concepts", "learn", "validation"])
-    best = path["validation"].max()
-    enough = best - np.sqrt(best * (1 - best) / len(validation_labels))
-    chosen = int((path["validation"] >= enough).to_numpy().argmax())
+    chosen = sparsest_as_good(path["validation"], len(validation_labels))
     path["chosen"] = np.arange(len(path)) == chosen
     model, concepts = models[chosen], list(scores.columns)
     coefficients, intercept = model.coef_, model.intercept_
@@ -158,6 +156,18 @@ def fit_bottleneck(
         scale=pd.Series(scaler.scale_, index=concepts),
         path=path,
     )
+
+
+def sparsest_as_good(accuracies: Sequence[float], count: int) -> int:
+    """The first of several accuracies that lies within one standard error of the best.
+
+    Args:
+        accuracies: the sparsest model's first.
+        count: of the images on which they were measured.
+    """
+    accuracies = np.asarray(accuracies, dtype=float)
+    best = accuracies.max()
+    return int((accuracies >= best - np.sqrt(best * (1 - best) / count)).argmax())
 
 
 def typical_scores(scores: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:

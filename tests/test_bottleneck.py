@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import helpers
+from helpers.bottleneck import sparsest_as_good
 
 RNG = np.random.default_rng(0)
 SCORES = pd.DataFrame(RNG.normal(2, 3, (400, 8)), columns=[f"concept {k}" for k in range(8)])
@@ -26,16 +27,14 @@ def test_it_finds_the_concepts_that_decide_and_few_others(bottleneck):
     assert (bottleneck.predict(SCORES[330:]) == LABELS[330:]).mean() > 0.85
 
 
-def test_the_sparsest_as_good_as_the_best_is_chosen():
-    noisy = np.where(RNG.random(400) < 0.25, RNG.permutation(LABELS), LABELS)
-    path = helpers.fit_bottleneck(SCORES[:250], noisy[:250], SCORES[250:330], noisy[250:330]).path
-    assert path["chosen"].sum() == 1
+def test_the_sparsest_as_good_as_the_best_is_chosen(bottleneck):
+    accuracies = [0.5, 0.8, 0.82, 0.9, 0.85]
+    assert sparsest_as_good(accuracies, 10_000) == 3
+    assert sparsest_as_good(accuracies, 10) == 2  # one standard error is 0.095
+    path = bottleneck.path
     assert path["concepts"].iloc[0] == 0  # the strongest penalty leaves nothing
     assert path["concepts"].iloc[-1] == 8
-    best = path["validation"].max()
-    good = path["validation"] >= best - np.sqrt(best * (1 - best) / 80)
-    assert path.index[path["chosen"]][0] == path.index[good][0]
-    assert path.loc[path["chosen"], "validation"].item() < best  # here the rule makes a difference
+    assert path.index[path["chosen"]].tolist() == [sparsest_as_good(path["validation"], 80)]
 
 
 def test_contributions_sum_to_the_logits_and_probabilities_to_one(bottleneck):
