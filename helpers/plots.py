@@ -305,6 +305,45 @@ def token_patch_matrix(
     return ax
 
 
+def token_map_grid(
+    image,
+    maps,
+    pieces: Sequence[str],
+    grid: PatchGrid | None = None,
+    *,
+    columns: int = 6,
+    limits: tuple[float, float] | None = None,
+    size: float = 1.7,
+    **style,
+) -> np.ndarray:
+    """One picture with the map of every piece of a prompt, on one colour scale with one colour bar.
+
+    Args:
+        image: any accepted image.
+        maps: float [T, h, w], from `helpers.token_maps`.
+        pieces: T titles.
+        grid: as in `concept_map`.
+        columns: maps in a row, at most.
+        limits: (low, high) of the colours; by default the 1st to 99.8th percentile of all maps.
+        size: inches of one picture.
+        style: opacity, interpolation, cmap as in `concept_map`.
+
+    Returns:
+        array of Axes [rows, columns]; the first shows the picture alone.
+    """
+    values = _values(maps)
+    if values.ndim != 3 or len(values) != len(pieces):
+        raise ValueError(f"maps {values.shape} must be [{len(pieces)} pieces, h, w].")
+    low, high = limits or np.percentile(values, [1, 99.8])
+    axes = image_axes(len(pieces) + 1, columns=columns, size=size)
+    show_image(image, "picture", ax=axes.flat[0])
+    for ax, map_, piece in zip(axes.flat[1:], values, pieces, strict=False):
+        concept_map(image, map_, grid, title=piece, limits=(low, high), colorbar=False, ax=ax, **style)
+    colours = plt.cm.ScalarMappable(plt.Normalize(low, high), style.get("cmap", SEQUENTIAL))
+    axes.flat[0].figure.colorbar(colours, ax=axes[:, -1], label="cosine", shrink=0.8, pad=0.03)
+    return axes
+
+
 # --- tables and scores ------------------------------------------------------------------------------------------------
 
 

@@ -89,6 +89,17 @@ def test_token_patch_matrix():
     assert ax.images[0].get_array().shape == (3, 16)
 
 
+def test_token_map_grid():
+    maps = torch.rand(4, 4, 4)
+    axes = plots.token_map_grid(PICTURE, maps, ["[CLS]", "red", "cells", "[SEP]"], GRID, columns=3)
+    assert axes.shape == (2, 3)
+    assert [ax.get_title() for ax in axes.flat] == ["picture", "[CLS]", "red", "cells", "[SEP]", ""]
+    assert len({ax.images[1].get_clim() for ax in axes.flat[1:5]}) == 1
+    np.testing.assert_allclose(axes[0, 2].images[1].get_array(), maps[1])
+    with pytest.raises(ValueError, match=r"\[3 pieces"):
+        plots.token_map_grid(PICTURE, maps, ["a", "b", "c"])
+
+
 def split_by(letters: str, groups: np.ndarray) -> list[str]:
     """Cut a string of letters where the group changes."""
     runs = [letters[0]]
