@@ -210,14 +210,12 @@ def _weighted_auroc(truth, score, weights) -> np.ndarray:
 
 def _weighted_wins(truth, score, weights) -> tuple[np.ndarray, np.ndarray]:
     """For each row of weights: won pairs (positive above negative, ties one half) and all pairs. [n], [n]."""
-    _, level = np.unique(score, return_inverse=True)  # ties share a level
-    size = level.max() + 1 if len(level) else 0
-    onehot = np.zeros((len(level), size), np.float32)
-    onehot[np.arange(len(level)), level] = 1
-    negative = (weights * ~truth) @ onehot  # [n, levels]
-    positive = (weights * truth) @ onehot
+    order = np.argsort(score, kind="stable")
+    levels = np.r_[0, 1 + np.flatnonzero(np.diff(score[order]))]  # where each distinct score begins: ties share a level
+    negative = np.add.reduceat((weights * ~truth)[:, order], levels, axis=1, dtype=float)  # [n, levels]
+    positive = np.add.reduceat((weights * truth)[:, order], levels, axis=1, dtype=float)
     below = negative.cumsum(1) - negative / 2
-    return (positive * below).sum(1).astype(float), (positive.sum(1) * negative.sum(1)).astype(float)
+    return (positive * below).sum(1), positive.sum(1) * negative.sum(1)
 
 
 # --- retrieval --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Encoding: equal to the model's own forward, in any batch; and every kind of bad input told, not passed on."""
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -263,6 +264,15 @@ def test_sixteen_bits_through_a_window(tiny):
     near = helpers.encode_images(*tiny, [eight]).features
     assert F.cosine_similarity(wide, near) > 0.999
     assert F.cosine_similarity(other, near) < 0.99
+
+
+def test_a_model_in_half_precision_gives_nearly_the_same_and_float32_back(tiny, pictures):
+    model, processor = tiny
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    for encode, what in ((helpers.encode_images, pictures), (helpers.encode_texts, PROMPTS)):
+        full, low = encode(model, processor, what, tokens=True), encode(half, processor, what, tokens=True)
+        assert low.features.dtype == low.tokens.dtype == torch.float32
+        assert F.cosine_similarity(low.features, full.features).min() > 0.99
 
 
 def test_bad_arguments(tiny, pictures):
