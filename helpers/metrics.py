@@ -52,6 +52,9 @@ class Estimate:
         return f"{value} ({low}–{high})"
 
 
+UNDEFINED = Estimate(np.nan, np.nan, np.nan)
+
+
 # --- bootstrap --------------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +86,7 @@ def bootstrap_mean(values, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
     values = np.asarray(values, dtype=float).ravel()
     known = ~np.isnan(values)
     if not known.any():
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNDEFINED
     weights = _weights(len(values), n, seed)
     with np.errstate(invalid="ignore"):
         means = weights @ np.where(known, values, 0.0) / (weights @ known)
@@ -118,6 +121,8 @@ def auroc(truth, score, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
         Estimate; NaN when only one class is there.
     """
     truth, score = _binary(truth, score)
+    if not len(truth):
+        return UNDEFINED
     return _estimate(_auroc(truth, score), _weighted_auroc(truth, score, _weights(len(truth), n, seed)))
 
 
@@ -163,6 +168,8 @@ def within_group_auroc(truth, score, groups, *, n: int = RESAMPLES, seed: int = 
     truth, groups = np.asarray(truth, dtype=float), np.asarray(groups)
     known = ~np.isnan(truth)
     groups = groups[known]
+    if not known.any():
+        return UNDEFINED
     truth, score = _binary(truth[known], np.asarray(score, dtype=float)[known])
     weights = np.concatenate([np.ones((1, len(truth)), np.float32), _weights(len(truth), n, seed)])
     wins = pairs = np.zeros(len(weights))

@@ -35,7 +35,9 @@ def test_auroc_by_hand():
     assert helpers.auroc([0, 0, 1, 1], [1, 2, 3, 4]).value == 1
     assert helpers.auroc([0, 1], [5, 5]).value == 0.5
     assert helpers.auroc([0, 1, np.nan], [1, 2, -9]).value == 1  # the unknown one is left out
-    assert np.isnan(helpers.auroc([1, 1], [1, 2]).value)
+    for truth in ([1, 1], [np.nan, np.nan]):
+        assert np.isnan(helpers.auroc(truth, [1, 2]).value)
+        assert np.isnan(helpers.within_group_auroc(truth, [1, 2], ["a", "b"]).value)
 
 
 def test_intervals_hold_the_value_shrink_with_more_images_and_repeat():
