@@ -144,13 +144,9 @@ def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, a
     height, width = to_array(image).shape[:2]
     colors = sns.color_palette(PALETTE)
     for k, (part, mask) in reversed(list(enumerate(masks.items()))):  # the first part is drawn on top
-        mask = np.asarray(mask, dtype=float)
-        if not mask.any():
+        if not np.any(mask):
             continue
-        x = (np.arange(mask.shape[1]) + 0.5) * width / mask.shape[1] - 0.5
-        y = (np.arange(mask.shape[0]) + 0.5) * height / mask.shape[0] - 0.5
-        ax.contour(x, y, mask, levels=[0.5], colors="white", linewidths=2.2)
-        ax.contour(x, y, mask, levels=[0.5], colors=[colors[k % len(colors)]], linewidths=1.3)
+        outline(mask, (width, height), color=colors[k % len(colors)], ax=ax)
         ax.plot([], [], color=colors[k % len(colors)], lw=2, label=part)
     if legend:
         handles, labels = ax.get_legend_handles_labels()
@@ -164,6 +160,25 @@ def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, a
             handlelength=1.2,
             columnspacing=1,
         )
+    return ax
+
+
+def outline(mask, image_size: tuple[int, int], *, color="white", ax: Axes) -> Axes:
+    """The outline of one mask on a picture or map that is drawn already; an empty mask draws nothing.
+
+    Args:
+        mask: bool [H, W], any size; it is stretched over the picture.
+        image_size: (width, height) of the picture.
+        color: of the line; black or white lies under it, whichever it stands out from.
+        ax: where to draw.
+    """
+    mask = np.asarray(mask, dtype=float)
+    if mask.any():
+        x = (np.arange(mask.shape[1]) + 0.5) * image_size[0] / mask.shape[1] - 0.5
+        y = (np.arange(mask.shape[0]) + 0.5) * image_size[1] / mask.shape[0] - 0.5
+        under = "black" if color == "white" else "white"
+        ax.contour(x, y, mask, levels=[0.5], colors=under, linewidths=2.2)
+        ax.contour(x, y, mask, levels=[0.5], colors=[color], linewidths=1.3)
     return ax
 
 

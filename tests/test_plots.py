@@ -83,6 +83,15 @@ def test_mask_outlines_name_the_parts_that_are_there():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["nucleus", "granules"]
 
 
+def test_outline_lies_on_the_masks_edge():
+    mask = np.zeros((30, 30), dtype=bool)
+    mask[10:20, 5:15] = True
+    ax = plots.outline(mask, (300, 300), ax=plots.show_image(np.zeros((300, 300))))
+    points = np.concatenate([path.vertices for path in ax.collections[-1].get_paths()])
+    np.testing.assert_allclose([points.min(0), points.max(0)], [[49.5, 99.5], [149.5, 199.5]])
+    assert len(plots.outline(~mask & mask, (300, 300), ax=ax).collections) == 2
+
+
 def test_token_patch_matrix():
     ax = plots.token_patch_matrix(torch.rand(3, 4, 4), ["[CLS]", "cell", "[SEP]"])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["[CLS]", "cell", "[SEP]"]
