@@ -1,0 +1,36 @@
+"""The checkers of notebooks 01, 02 and 06: right answers in any form, the known mistakes told apart."""
+
+import numpy as np
+import pytest
+import torch
+
+import helpers
+
+
+def said(capsys, name, answer):
+    helpers.check(name, answer)
+    return capsys.readouterr().out
+
+
+RIGHT = {
+    "01-a": [np.exp(4.570648) / 4.570648, torch.tensor(21.14), 21],
+    "01-b": [542_868_036 * 2 / 1e9, 1.09],
+    "01-c": [1 - (378 / 384) ** 2, 0.031],
+}
+WRONG = {
+    "01-a": {96.6: "true scale", 4.57: "logarithm", 1 / 21: "logarithm"},
+    "01-b": {1.0857e9: "divide the bytes", 2.17: "float32", 0.54: "takes a dtype"},
+    "01-c": {6 / 384: "share of a side", (378 / 384) ** 2: "what is seen", 0.1: "whole patches"},
+}
+
+
+@pytest.mark.parametrize(("name", "answer"), [(name, answer) for name in RIGHT for answer in RIGHT[name]])
+def test_right_answers(capsys, name, answer):
+    assert said(capsys, name, answer).startswith(f"{name}: correct. ")
+
+
+@pytest.mark.parametrize(("name", "answer"), [(name, answer) for name in WRONG for answer in WRONG[name]])
+def test_known_mistakes(capsys, name, answer):
+    line = said(capsys, name, answer)
+    assert line.startswith(f"{name}: not yet: ")
+    assert WRONG[name][answer] in line
