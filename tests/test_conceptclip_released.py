@@ -261,7 +261,7 @@ def test_convert_to_half(weights, expected, tmp_path):
 # -- memory and full size
 
 MEASURE = """
-import gc, json, sys, time
+import json, multiprocessing, sys, time
 from pathlib import Path
 from helpers.conceptclip import ConceptCLIPModel
 
@@ -269,15 +269,14 @@ def memory(kind):  # of this process, in bytes; VmRSS is now, VmHWM the most sin
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
     return int(line.split()[1]) * 1024
 
-figures = {}
-for dtype in ("float32", "bfloat16"):
-    gc.collect()
+def load(dtype):
     Path("/proc/self/clear_refs").write_text("5")
     before, start = memory("VmRSS"), time.perf_counter()
     model = ConceptCLIPModel.from_pretrained(sys.argv[1], dtype=dtype)
-    figures[dtype] = {"seconds": time.perf_counter() - start, "peak": memory("VmHWM") - before}
-    del model
-print(json.dumps(figures))
+    return {"seconds": time.perf_counter() - start, "peak": memory("VmHWM") - before}
+
+with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:  # a fresh process for each
+    print(json.dumps({dtype: pool.apply(load, (dtype,)) for dtype in ("float32", "bfloat16")}))
 """
 
 
@@ -299,7 +298,7 @@ def test_peak_memory(tmp_path):
     figures = measure(folder)
     assert size > 1.8e8
     assert 0.9 * size < figures["float32"]["peak"] < 1.3 * size
-    assert figures["bfloat16"]["peak"] < 0.7 * size
+    assert 0.45 * size < figures["bfloat16"]["peak"] < 0.8 * size
 
 
 @linux
@@ -316,7 +315,7 @@ def test_full_size(tmp_path):
     assert 2_171_472_144 < size < 2_171_472_144 + 1e6
     figures = measure(folder)
     assert figures["float32"]["peak"] < 1.3 * size
-    assert figures["bfloat16"]["peak"] < 0.8 * size
+    assert figures["bfloat16"]["peak"] < 0.6 * size
 
     model, reference = AutoModel.from_pretrained(folder), Reference(weights, RELEASED)
     assert model.num_parameters() == 542_868_036

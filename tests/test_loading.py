@@ -102,8 +102,9 @@ def test_dtypes(monkeypatch, tiny_model_folder):
 def test_the_fastest_dtype_is_measured(monkeypatch, tiny_model_folder):
     config = make_model().config
     assert helpers.fastest_dtype(config) in (torch.float32, torch.bfloat16)
-    # A clock by which bfloat16 takes a tenth of the time: calls come in pairs, float32 first.
-    ticks = iter([tick for step in [1.0] * 6 + [0.1] * 6 for tick in (0.0, step)])
+    # A clock by which bfloat16 takes a tenth of the time, except while it warms up; it is read before and after.
+    steps = [1.0, 9.0] + [1.0, 0.1] * 3
+    ticks = iter([tick for step in steps for tick in (0.0, step)])
     monkeypatch.setattr(loading.time, "perf_counter", lambda: next(ticks))
     assert helpers.fastest_dtype(config) == torch.bfloat16
     assert config.vision_config.num_hidden_layers == 2  # measured on a copy
