@@ -61,6 +61,7 @@ _NAMES = {
         "fit_temperature",
         "macro_auroc",
         "patch_auroc",
+        "patch_aurocs",
         "patch_average_precision",
         "pointing_chance",
         "pointing_game",

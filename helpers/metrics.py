@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
+from scipy.stats import rankdata
 from sklearn import metrics as sk
 
 from .scoring import retrieval_ranks
@@ -327,6 +328,21 @@ def pointing_chance(shares, *, share: float = MASK_SHARE) -> float:
     return float(inside[inside.any(1)].mean())
 
 
+def patch_aurocs(maps, shares, *, share: float = 0.5) -> np.ndarray:
+    """AUROC of the patches of each image against its mask, image by image (arguments as in `patch_auroc`).
+
+    Returns:
+        float [B]: the share of pairs of a patch inside and a patch outside in which the one inside is larger, ties one
+        half; NaN for an image without patches inside or outside.
+    """
+    maps, inside = _maps_and_targets(maps, shares, share)
+    inside = inside.reshape(len(inside), -1)
+    ranks = rankdata(maps.reshape(len(maps), -1), axis=1)  # ties share their mean rank
+    positive, negative = inside.sum(1), (~inside).sum(1)
+    with np.errstate(invalid="ignore"):
+        return ((ranks * inside).sum(1) - positive * (positive + 1) / 2) / (positive * negative)
+
+
 def patch_auroc(maps, shares, *, share: float = 0.5, n: int = RESAMPLES) -> Estimate:
     """AUROC of the patches of one image against its mask, averaged over images.
 
@@ -336,7 +352,7 @@ def patch_auroc(maps, shares, *, share: float = 0.5, n: int = RESAMPLES) -> Esti
         share: patches covered at least this much are positive. Images without positive or negative patches are left
             out.
     """
-    return bootstrap_mean(_per_image(maps, shares, share, sk.roc_auc_score), n=n)
+    return bootstrap_mean(patch_aurocs(maps, shares, share=share), n=n)
 
 
 def patch_average_precision(maps, shares, *, share: float = 0.5, n: int = RESAMPLES) -> Estimate:

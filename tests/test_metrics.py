@@ -160,6 +160,9 @@ def test_patch_metrics_are_the_mean_over_images():
     shares[2] = 0  # nothing to find: left out
     expected = [sk.roc_auc_score(shares[b].ravel(), maps[b].ravel()) for b in range(2)]
     assert helpers.patch_auroc(maps, shares).value == pytest.approx(np.mean(expected))
+    tied = np.round(maps, 1)
+    expected = [sk.roc_auc_score(shares[b].ravel(), tied[b].ravel()) for b in range(2)]
+    np.testing.assert_allclose(helpers.patch_aurocs(tied, shares), [*expected, np.nan])
     expected = [sk.average_precision_score(shares[b].ravel(), maps[b].ravel()) for b in range(2)]
     assert helpers.patch_average_precision(maps, shares).value == pytest.approx(np.mean(expected))
     assert helpers.patch_auroc(shares[:2], shares[:2]).value == 1
