@@ -38,22 +38,22 @@ from .tokenizer import VOCABULARY, make_tokenizer
 KEYS = tuple(CONCEPTS)
 RC_WEIGHT = 0.5
 NO_MASKS = np.zeros((len(PARTS), 1, 1), np.uint8)
-STAGE_ONE = 0.05
+STAGE_ONE = 0.1
 """The share of the steps that trains with IT-Align alone."""
 
-SPARSE = 0.5
+SPARSE = 0.6
 """The share of the steps that looks at a random half of the patches, another half at every step (FLIP, Li et al., CVPR
 2023): half the work for a step of about the same use, while there is still much to learn."""
 
 
 def mini_config(tokenizer) -> ConceptCLIPConfig:
-    """The released architecture in small: a grid of 14 × 14 patches, widths 192 (image) and 128 (text)."""
+    """The released architecture in small: a grid of 14 × 14 patches, both towers 128 wide."""
     return ConceptCLIPConfig(
         vision_config={
-            "hidden_size": 192,
-            "intermediate_size": 768,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 3,
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 2,
             "image_size": SIZE,
             "patch_size": 16,
             "hidden_act": "gelu",
@@ -285,6 +285,20 @@ def sine_positions(grid: int, width: int) -> torch.Tensor:
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], 1)
 
 
+def whitening_filters(pixel_values: torch.Tensor, width: int, patch: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patch filters [width, 3, patch, patch] and biases [width] whose outputs have unit variance and no correlation.
+
+    Most of what differs between patches is plain brightness, which drowns texture; with whitened patches to start from,
+    the tower sees both (principal components, as in Jordan, "94% on CIFAR-10 in 3.29 Seconds", 2024).
+    """
+    patches = F.unfold(pixel_values, patch, stride=patch).transpose(1, 2).flatten(0, 1).double()
+    mean = patches.mean(0)
+    values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    values, vectors = values.flip(0)[:width], vectors.flip(1)[:, :width]
+    filters = (vectors / (values + 1e-4 * values[0]).sqrt()).T
+    return filters.reshape(width, 3, patch, patch).float(), -(filters @ mean).float()
+
+
 def keep_half_the_patches(module, arguments, embeddings: torch.Tensor) -> torch.Tensor:
     """A forward hook for the patch embeddings [B, P, D]: keeps a random half of them, the same for the whole batch."""
     patches = embeddings.shape[1]
@@ -340,6 +354,7 @@ def train(options: argparse.Namespace) -> None:
     if options.photographs is not None:
         _, types = load_annotations(options.photographs)
         photographs = Photographs(options.photographs, split(types)[0], pd.read_csv(options.counts))
+    batches = Batches(rendered, photographs, tokenizer, options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = ConceptCLIPModel(mini_config(tokenizer)).to(device).train()
     # At this size, and on a CPU, plain attention trains a quarter faster than the fused one.
@@ -347,7 +362,11 @@ def train(options: argparse.Namespace) -> None:
     embeddings = model.vision_model.embeddings
     with torch.no_grad():
         # Full-scale sine waves would drown the patches at the start.
-        embeddings.position_embedding.weight.copy_(0.3 * sine_positions(SIZE // 16, 192))
+        grid, width = SIZE // model.config.vision_config.patch_size, model.config.vision_config.hidden_size
+        embeddings.position_embedding.weight.copy_(0.3 * sine_positions(grid, width))
+        weight, bias = whitening_filters(torch.cat([batches[options.steps + i]["pixel_values"] for i in range(8)]), width)
+        embeddings.patch_embedding.weight.copy_(weight)
+        embeddings.patch_embedding.bias.copy_(bias)
         # Many pairs of a batch are true here, so the biases start near the middle instead of at the paper's -10.
         model.logit_bias.fill_(-2.0)
         model.concept_logit_bias.fill_(-4.0)
@@ -359,7 +378,6 @@ def train(options: argparse.Namespace) -> None:
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         start = state["step"]
-    batches = Batches(rendered, photographs, tokenizer, options)
     loader = DataLoader(
         torch.utils.data.Subset(batches, range(start, options.steps)), batch_size=None, num_workers=options.workers
     )

@@ -102,7 +102,7 @@ def caption(
             groups.setdefault(concept.key if concept.group == "scene" else concept.group, []).append(key)
     if not groups:
         raise ValueError("No concept is true of this picture, so it has no caption: check the truths passed in.")
-    wanted = int(rng.choice((1, 2, 3, 4), p=(0.4, 0.25, 0.2, 0.15))) if concepts is None else concepts
+    wanted = int(rng.choice((1, 2, 3, 4), p=(0.7, 0.1, 0.12, 0.08))) if concepts is None else concepts
     names = list(groups)
     chosen = [groups[names[i]] for i in rng.permutation(len(names))[:wanted]]
     keys = [keys[rng.integers(len(keys))] for keys in chosen]
