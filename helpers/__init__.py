@@ -86,6 +86,7 @@ _NAMES = {
     ),
     "bottleneck": ("ConceptBottleneck", "fit_bottleneck", "typical_scores"),
     "exercises": ("check",),
+    "explorer": ("CellDesigner", "ConceptExplorer"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = (*_NAMES, "bloodcells", "plots")

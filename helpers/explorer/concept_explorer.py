@@ -1,0 +1,427 @@
+"""The concept explorer: a picture, a phrase, a map, a box."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from functools import lru_cache
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from ..bloodcells import CONCEPTS, GUIDE_CONCEPTS
+from ..data import Atlas, load_atlas
+from ..encoding import image_name
+from ..scoring import cosine_at_half
+from . import drawing
+from .elements import Picture, ScoreTable, count, number, open_bytes, signed, telling
+from .session import COLUMNS, SIDES, Box, ConceptSession, PatchIndex, Sight
+
+TYPED = 3
+"""Phrases of one's own that stay in the table."""
+
+HINT = (
+    "Drag a box, or press Tab until the picture is framed: arrow keys move a box by one patch, Shift and arrow keys "
+    "change its size, Esc takes it away."
+)
+HELP = {
+    "cosine": "between −1 and 1; says nothing by itself",
+    "sigmoid": "Does this phrase fit? Each phrase is judged alone, as in training.",
+    "softmax": "Which of these phrases fits best? Sums to 1 over the table, also when none of them fits.",
+}
+
+
+class ConceptExplorer(widgets.VBox):
+    """Look at a picture with a phrase.
+
+    Pick an atlas cell or open a file; type a phrase, or press one in a table: its map lies over the picture, on one
+    colour scale for all phrases. Its pieces are buttons that show their own maps. A box on the picture is described by
+    the phrases that fit it best, and the patches most like it are numbered.
+
+    Args:
+        model, processor: from `helpers.load`.
+        image: the row number of an atlas cell, a path or an image; the first cell of the test split by default.
+        phrase: the first phrase.
+        compare: the phrases beside it; the nine concepts of the guide by default.
+        box: (left, top, right, bottom) as shares of the picture.
+        template: what stands around a phrase in its prompt.
+        atlas: from `helpers.load_atlas()`, loaded by default.
+
+    Attributes:
+        session: what is computed (`ConceptSession`).
+        sight: the picture that is shown, None before there is one.
+        shown: the phrase whose map is shown.
+        patches: the patches of the box.
+    """
+
+    def __init__(
+        self,
+        model,
+        processor,
+        *,
+        image=None,
+        phrase: str = "segmented nucleus",
+        compare: Sequence[str] | None = None,
+        box: Box | None = None,
+        template: str = "{}",
+        atlas: Atlas | None = None,
+    ):
+        self.session = ConceptSession(model, processor, template=template)
+        try:
+            self.atlas = load_atlas() if atlas is None else atlas
+        except ValueError:  # a checkout without data: one's own pictures still work
+            self.atlas = None
+        if compare is None:
+            compare = [CONCEPTS[key].phrases[0] for key in GUIDE_CONCEPTS]
+        self._start = {
+            "image": image,
+            "phrase": phrase,
+            "compare": [p.text for p in self.session.phrases(compare)],
+            "box": box,
+        }
+        self._look_at_row = lru_cache(32)(self._encode_row)
+        self._index: PatchIndex | None = None
+        self.sight: Sight | None = None
+        self.shown, self.piece, self.patches, self.typed = "", None, [], []
+        self._build()
+        super().__init__([self._layout()])
+        self.reset()
+
+    # --- what it is made of ---
+
+    def _build(self) -> None:
+        rows = [] if self.atlas is None else list(range(len(self.atlas)))
+        self.cell = widgets.Dropdown(
+            options=[("a picture of your own", -1), *((self._row_name(row), row) for row in rows)],
+            description="Picture",
+        )
+        self.picture = Picture(hint=HINT, files=True)
+        self.opacity = widgets.FloatSlider(0.6, min=0, max=1, step=0.05, description="Map", readout_format=".0%")
+        self.bar = widgets.HTML()
+        self.phrase = widgets.Combobox(
+            options=self.session.vocabulary,
+            continuous_update=False,
+            description="Phrase",
+            placeholder="any words, then Enter",
+            layout={"width": "400px"},
+        )
+        self.pieces = widgets.ToggleButtons(style={"button_width": "auto"}, description="Pieces")
+        self.table = ScoreTable(
+            press="show its map",
+            groups=[{"title": "global: whole picture", "span": 3}, {"title": "local: best patch", "span": 3}],
+            empty="No phrases: type one, or choose some to compare.",
+        )
+        self.compare = widgets.SelectMultiple(
+            options=self.session.vocabulary, rows=10, layout={"width": "300px"}, description="Compare"
+        )
+        choose = widgets.Accordion([self.compare], titles=["Choose the phrases to compare (Ctrl or Shift for several)"])
+        self.by = widgets.RadioButtons(
+            options=[("fits the box best", "here"), ("fits it better than the rest", "difference")],
+            orientation="horizontal",
+            description="Order",
+        ).add_class("cc-choices")
+        self.region = ScoreTable(
+            caption="The box, in words",
+            press="show its map",
+            empty="No box yet: drag one on the picture, and the phrases that fit it best appear here.",
+        )
+        self.search = widgets.Button(
+            description="Search the atlas for it", icon="search", disabled=True, layout={"width": "auto"}
+        )
+        self.progress = widgets.IntProgress(layout={"visibility": "hidden", "width": "150px"})
+        self.found = widgets.HTML()
+        self.restart = widgets.Button(description="Reset", icon="undo", tooltip="Back to the first picture and phrase")
+
+        widgets.jslink((self.opacity, "value"), (self.picture, "opacity"))  # answered by the browser alone
+        self.picture.on_file(self._open_bytes, self._told)
+        self.picture.observe(lambda change: self.select(change["new"]), "box")
+        self.cell.observe(lambda change: change["new"] >= 0 and self.look_at(change["new"]), "value")
+        self.phrase.observe(lambda change: self.show(change["new"]), "value")
+        self.pieces.observe(lambda change: self._piece(change["new"]), "value")
+        self.compare.observe(lambda change: self._refresh(), "value")
+        for table in (self.table, self.region):
+            table.observe(lambda change: change["new"] and self.show(change["new"]), "selected")
+        self.by.observe(lambda change: self._describe(), "value")
+        self.search.on_click(lambda button: self.search_atlas())
+        self.restart.on_click(lambda button: self.reset())
+        self._choose = choose
+
+    def _layout(self) -> widgets.Widget:
+        left = widgets.VBox([self.picture, self.bar, self.opacity], layout={"width": "440px", "flex": "0 0 auto"})
+        right = widgets.VBox(
+            [
+                self.phrase,
+                self.pieces.add_class("cc-pieces"),
+                self.table,
+                self._choose,
+                self.by,
+                self.region,
+                widgets.HBox([self.search, self.progress]),
+                self.found,
+            ],
+            layout={"flex": "1 1 560px", "min_width": "0"},
+        )
+        body = widgets.HBox([left, right], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
+        return widgets.VBox([widgets.HBox([self.cell, self.restart]), body])
+
+    def _row_name(self, row: int) -> str:
+        cell = self.atlas.table.iloc[row]
+        kind = cell["cell_type"] if isinstance(cell["cell_type"], str) and cell["cell_type"] else "imaginary cell"
+        return f"{cell['id']} · {kind} · {cell['split']}"
+
+    # --- what can be done: each is also what a test or a notebook calls ---
+
+    def reset(self) -> None:
+        """Back to the first picture, phrase and box."""
+        self.typed, self.opacity.value = [], 0.6
+        self.by.value, self.found.value = "here", ""
+        self.compare.value = [text for text in self._start["compare"] if text in self.session.vocabulary]
+        self.picture.box, self.shown = [], ""
+        image = self._start["image"]
+        if image is None and self.atlas is not None:
+            image = int((self.atlas.table["split"] == "test").to_numpy().argmax())
+        if image is None:
+            self.picture.status = "No picture yet: open one below, or drop it on the grey field."
+            self.picture.description = "No picture yet"
+            self.picture.data = drawing.encode_picture(drawing.Image.new("RGB", (420, 300), "lightgrey"))
+        else:
+            self.look_at(image)
+        self.show(self._start["phrase"])
+        if self._start["box"]:
+            self.select(self._start["box"])
+
+    def look_at(self, image, name: str | None = None, note: str = "") -> None:
+        """Show another picture: an atlas row, a path, or any image that `helpers.encode_images` takes."""
+        with telling(self.picture, "Encoding the picture …"):
+            row = image if isinstance(image, int) else -1
+            sight = self._look_at_row(row) if row >= 0 else self.session.look(image, name or image_name(image, 0))
+            self.sight, self.limits = sight, self.session.limits(sight)
+            x, y = sight.grid.patch / sight.grid.size, sight.grid.patch / sight.grid.size
+            with self.hold_sync(), self.picture.hold_sync():
+                self.cell.value = row
+                self.patches, self.picture.box, self.picture.marks = [], [], []
+                self.picture.data = drawing.encode_picture(sight.image)
+                self.picture.step, self.picture.extent = [x, y], [sight.grid.w * x, sight.grid.h * y]
+            half = cosine_at_half(self.session.scales.concept_logit_scale, self.session.scales.concept_logit_bias)
+            self.bar.value = drawing.colour_bar(self.limits, half)
+            self._refresh()
+            if note:
+                self.picture.status += f" {sight.name}: {note}."
+
+    def show(self, text: str) -> None:
+        """Show a phrase's map, and its scores beside the others'."""
+        if text.strip() == self.shown and self.shown:
+            return
+        with telling(self.picture, "Reading the phrase …"):
+            phrase = self.session.phrase(text)
+            self.shown, self.piece = phrase.text, None
+            if phrase.text not in self.compare.value and phrase.text not in self.typed:
+                self.typed = [phrase.text, *self.typed][:TYPED]
+            self.phrase.value = phrase.text
+            own = set(phrase.own)
+            options = [("whole phrase", None)] + [(piece, t) for t, piece in enumerate(phrase.pieces)]
+            self.pieces.tooltips = ["the mean of the phrase's own pieces"] + [
+                f"position {t}" + ("" if t in own else ", not part of the phrase") for t in range(len(phrase.pieces))
+            ]
+            self.pieces.options = options
+            self._refresh()
+
+    def select(self, box: Sequence[float]) -> None:
+        """Describe a region: (left, top, right, bottom) as shares of the picture; empty takes the box away."""
+        if self.sight is None:
+            return
+        with telling(self.picture):
+            patches = self.sight.patches_in(tuple(box)) if len(box) == 4 else []
+            if patches == self.patches:
+                self.picture.box = list(self.sight.box_of(patches)) if patches else []
+                self._refresh()
+                return
+            self.patches = patches
+            self.found.value = ""
+            with self.picture.hold_sync():
+                # What is compared is whole patches: the frame jumps to them, so that nothing else is claimed.
+                self.picture.box = list(self.sight.box_of(patches)) if patches else []
+                self.picture.marks = [
+                    {
+                        "box": self.sight.grid.box(patch, (1, 1)),
+                        "text": str(rank),
+                        "title": f"number {rank} of the patches most like the box: cosine {cosine:.2f}",
+                    }
+                    for rank, (patch, cosine) in enumerate(self.sight.similar(patches) if patches else [], start=1)
+                ]
+            self._describe()
+            self._refresh()
+
+    def search_atlas(self) -> None:
+        """The atlas pictures whose best patch is most like the box; they are encoded once, at the first search."""
+        if self.sight is None or not self.patches or self.atlas is None:
+            return
+        with telling(self.picture, "Searching the atlas …"):
+            if self._index is None:
+                self.progress.max, self.progress.value = len(self.atlas), 0
+                self.progress.layout.visibility = "visible"
+                try:
+                    self._index = PatchIndex.build(
+                        self.session, self.atlas.images, progress=lambda done: setattr(self.progress, "value", done)
+                    )
+                finally:
+                    self.progress.layout.visibility = "hidden"
+            own = [self.cell.value] if self.cell.value >= 0 else []
+            parts = []
+            for row, patch, cosine in self._index.search(self.sight.region_vector(self.patches), leave_out=own):
+                image = drawing.crop(self.atlas.images[row], self.sight.grid.box(patch, (1, 1)))
+                name = html.escape(self._row_name(row).rsplit(" · ", 1)[0])
+                picture = drawing.inline(drawing.encode_picture(image), f"A piece of {name}", 96, "jpeg")
+                parts.append(f"<figure>{picture}<figcaption>{name}<br>cosine {cosine:.2f}</figcaption></figure>")
+            self.found.value = f'<div class="cc-thumbs">{"".join(parts)}</div>'
+            self.picture.status = f"Found: {len(parts)} atlas cells with a patch like the box, most alike first."
+
+    def figure(self) -> Figure:
+        """The present state as a figure, for where widgets do not live."""
+        if self.sight is None:
+            raise ValueError("There is no picture yet: open one first.")
+        region = self._ranking() if self.patches else None
+        return drawing.explorer_figure(
+            plt.figure(figsize=(13, 3.6), layout="constrained"),
+            self.sight,
+            self._map(),
+            self._title(),
+            self.limits,
+            self.scores(),
+            box=self.sight.box_of(self.patches) if self.patches else None,
+            similar=self.sight.similar(self.patches) if self.patches else (),
+            region=region,
+        )
+
+    def scores(self):
+        """The table of the phrases compared: a DataFrame, as `ConceptSession.scores`."""
+        texts = list(dict.fromkeys([*self.typed, *self.compare.value]))
+        return self.session.scores(self.sight, self.session.phrases(texts))
+
+    # --- how the parts follow ---
+
+    def _encode_row(self, row: int) -> Sight:
+        return self.session.look(self.atlas.images[row], self._row_name(row).rsplit(" · ", 1)[0])
+
+    def _open_bytes(self, name: str, data: bytes, note: str) -> None:
+        with telling(self.picture, f"Reading {name} …"):
+            image = open_bytes(name, data)
+        if not self.picture.problem:
+            self.look_at(image, name, note)
+
+    def _told(self, text: str) -> None:
+        self.picture.problem, self.picture.status = text, ""
+
+    def _piece(self, piece: int | None) -> None:
+        if piece != self.piece:
+            self.piece = piece
+            with telling(self.picture):
+                self._refresh()
+
+    def _map(self):
+        phrase = self.session.phrase(self.shown)
+        return self.sight.map(phrase.vector if self.piece is None else phrase.tokens[self.piece])
+
+    def _title(self) -> str:
+        phrase = self.session.phrase(self.shown)
+        return phrase.text if self.piece is None else f"{phrase.pieces[self.piece]}, in: {phrase.text}"
+
+    def _refresh(self) -> None:
+        """Map, table and message, from the state."""
+        if self.sight is None or not self.shown:
+            return
+        values = self._map()
+        row, column = divmod(int(values.argmax()), values.shape[1])
+        self.picture.overlay = drawing.encode_map(values, self.limits)
+        self.picture.description = f"{self.sight.name}, with the map of {self._title()}"
+        message = f"Map of {self._title()}: largest cosine {values.max():.2f}, in row {row + 1}, column {column + 1}."
+        if self.patches:
+            best = self._ranking().index[0]
+            message += f" Box of {count(len(self.patches), 'patch')}: {best} stands first."
+        self.picture.status = message
+        texts = list(dict.fromkeys([*self.typed, *self.compare.value]))
+        if not texts:
+            self.table.rows = []
+            return
+        scores = self.scores()
+        top = max(scores[[f"{side} cosine" for side in SIDES]].to_numpy().max(), 0.1)
+        with self.table.hold_sync():
+            self.table.caption = f"{len(scores)} phrases against {self.sight.name}"
+            self.table.columns = [
+                {
+                    "title": column.split()[1],
+                    "help": HELP[column.split()[1]],
+                    "kind": "change" if "cosine" in column else "bar",
+                    "low": -top / 4 if "cosine" in column else 0,
+                    "high": float(top) if "cosine" in column else 1,
+                }
+                for column in COLUMNS
+            ]
+            self.table.rows = [
+                {
+                    "key": text,
+                    "label": text,
+                    "mark": None,
+                    "cells": [
+                        {
+                            "value": float(row[column]),
+                            "text": signed(row[column]) if "cosine" in column else number(row[column]),
+                            "title": f"{column}: {row[column]:.4f}",
+                        }
+                        for column in COLUMNS
+                    ],
+                }
+                for text, row in scores.iterrows()
+            ]
+            self.table.selected = self.region.selected = self.shown
+
+    def _ranking(self):
+        phrases = self.session.phrases(list(dict.fromkeys([*self.typed, *self.session.vocabulary])))
+        return self.sight.region(self.patches, phrases, by=self.by.value)
+
+    def _describe(self) -> None:
+        """The ranking of the phrases for the box."""
+        self.search.disabled = not self.patches or self.atlas is None
+        if not self.patches:
+            self.region.rows, self.region.caption = [], "The box, in words"
+            return
+        ranking = self._ranking()
+        total, ranking = len(ranking), ranking.head(10)
+        low, high = self.limits
+        with self.region.hold_sync():
+            self.region.caption = (
+                f"The box of {count(len(self.patches), 'patch')}, in words: the best 10 of {total} phrases"
+            )
+            self.region.columns = [
+                {
+                    "title": "here",
+                    "help": "mean cosine of the box's patches",
+                    "kind": "change",
+                    "low": min(low, 0),
+                    "high": high,
+                },
+                {
+                    "title": "elsewhere",
+                    "help": "mean of all others",
+                    "kind": "change",
+                    "low": min(low, 0),
+                    "high": high,
+                },
+                {"title": "difference", "help": "here less elsewhere", "kind": "change", "low": -high, "high": high},
+            ]
+            self.region.rows = [
+                {
+                    "key": text,
+                    "label": text,
+                    "mark": None,
+                    "cells": [
+                        {"value": None, "text": "–", "title": "the box is the whole picture"}
+                        if value != value
+                        else {"value": float(value), "text": signed(value), "title": f"{name}: {value:.4f}"}
+                        for name, value in row.items()
+                    ],
+                }
+                for text, row in ranking.iterrows()
+            ]
+            self.region.selected = self.shown
