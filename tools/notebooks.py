@@ -79,7 +79,7 @@ def chapters() -> list[Chapter]:
 
 def everything() -> list[Path]:
     """Every notebook in the folder, solutions last."""
-    return sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(SOLUTIONS.glob("*.ipynb"))
+    return sorted(NOTEBOOKS.glob("[!.]*.ipynb")) + sorted(SOLUTIONS.glob("[!.]*.ipynb"))
 
 
 def execute(path: Path, label: str) -> tuple[NotebookNode, str | None]:
