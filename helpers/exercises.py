@@ -170,3 +170,261 @@ def _(answer):
     expected = local_scores(tokens, vectors, recipe="zero_shot", top=5)
     expect_close(found, expected, "unit lengths, all cosines, the largest over patches (axis 1), their mean.")
     return "Lengths, cosines, the largest, their mean: the authors' local score."
+
+
+# --- 02 Text encoding
+
+
+@checker("02-a")
+def _(answer):
+    expect(not isinstance(answer, str), "give the list of pieces, not the word: processor.tokenizer.tokenize(...).")
+    pieces = list(answer)
+    expect("[UNK]" not in pieces, "[UNK] stands for characters that no piece has. Use plain letters.")
+    words = [piece for piece in pieces if not piece.startswith("##")]
+    expect(len(words) == 1, f"one word is asked for; these pieces begin {len(words)}.")
+    expect(len(pieces) >= 4, f"these are {len(pieces)}. Try a long word of another field.")
+    return f"{len(pieces)} pieces, of which {len(pieces) - 1} go on within the word."
+
+
+@checker("02-b")
+def _(answer):
+    import torch
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    lengths = torch.tensor([3, 9, 6])
+    found = answer(torch.arange(9) < lengths[:, None])
+
+    for off, hint in ((0, "that is one behind [SEP]."), (1, "that is [SEP].")):
+        expect(_numbers(found).tolist() != (lengths - off).tolist(), hint)
+    expect(_numbers(found).ravel().tolist() != [7] * 3, "each prompt has its own length.")
+    expect_close(found, lengths - 2, "count the real positions of each row, and mind [SEP].")
+    return "Right for every length, also for the longest prompt."
+
+
+@checker("02-c")
+def _(answer):
+    import torch
+
+    from .settings import SEED
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    generator = torch.Generator().manual_seed(SEED)
+    table = torch.rand(7, 7, generator=generator) * 2 - 1
+    negative = -torch.rand(5, 5, generator=generator) - 0.1
+    for similarity in (table, table - 3 * torch.eye(7), table + 3 * torch.eye(7), negative):
+        given = similarity.clone()
+        found = _numbers(answer(similarity))
+        expect(torch.equal(given, similarity), "your function changes the table that it was given: work on a copy.")
+        expect_shape(found, (len(similarity),), "One number for each row.")
+        expect(not (found == np.arange(len(found))).any(), "a prompt is not its own neighbour: mind the diagonal.")
+        expected = given.fill_diagonal_(-torch.inf).argmax(1)
+        expect_close(found, expected, "in one of the tables tried, all similarities are negative.")
+    return "Also for negative similarities, and for any diagonal."
+
+
+# 07 Explorers
+
+
+@checker("07-a")
+def _(answer):
+    import torch
+    import torch.nn.functional as F
+
+    generator = torch.Generator().manual_seed(0)
+    patches, vector = torch.randn(20, 8, generator=generator) * 3, torch.randn(8, generator=generator) * 2
+    inside = torch.arange(20) < 6
+    found = answer(patches, inside, vector)
+    if found is None or found is Ellipsis:
+        raise NotYet("your function returns nothing yet.")
+    product = patches @ vector
+    cosine = F.normalize(patches, dim=-1) @ F.normalize(vector, dim=-1)
+    wrong = float(product[inside].mean() - product[~inside].mean())
+    expect(not np.isclose(float(found), wrong, atol=1e-4), "these are not cosines: mind the lengths.")
+    only = float(cosine[inside].mean())
+    expect(not np.isclose(float(found), only, atol=1e-4), "now less the mean of the *other* patches.")
+    all_less = float(cosine[inside].mean() - cosine.mean())
+    expect(not np.isclose(float(found), all_less, atol=1e-4), "outside means without the patches of the box: ~inside.")
+    expect_close(found, cosine[inside].mean() - cosine[~inside].mean(), "cosines, mean inside, less mean outside.")
+    return "A phrase that fits everywhere now gets nothing for it."
+
+
+@checker("07-b")
+def _(answer):
+    from scipy import stats
+
+    before = np.array([0.10, 0.35, 0.22, 0.51, 0.05, 0.40])
+    after = before + np.array([0.04, 0.05, 0.02, 0.06, 0.03, 0.05])
+    found = answer(before, after)
+    if found is None or found is Ellipsis:
+        raise NotYet("your function returns nothing yet.")
+    expect_shape(found, (3,), "three numbers: mean, low, high.")
+    mean, low, high = (float(x) for x in found)
+    change = after - before
+    expect_close(mean, change.mean(), "the mean of after less before.")
+    error = stats.sem(change)
+    apart = np.sqrt((before.var(ddof=1) + after.var(ddof=1)) / len(before))
+    half = (high - low) / 2
+    expect(half < 1.5 * apart, "subtract within each seed first; you compared the two groups.")
+    expect(not np.isclose(half, 1.96 * error, atol=2e-4), "1.96 is for many seeds; for six take Student's t.")
+    expect_close([low, high], [mean - stats.t.ppf(0.975, 5) * error, mean + stats.t.ppf(0.975, 5) * error],
+                 "mean ± t × standard error, t = stats.t.ppf(0.975, n - 1).", tolerance=2e-4)  # fmt: skip
+    return "Each seed was its own control."
+
+
+@checker("07-c")
+def _(answer):
+    found = float(answer)
+    expect(not np.isclose(found, 8), "the first value is what the others are compared with: it has no interval.")
+    expect(not np.isclose(found, 2), "each concept is asked once for every value but the first.")
+    expect_close(found, 6, "how many intervals are there, and how many in a hundred miss?", tolerance=1e-6)
+    return "That many false alarms come free; only what goes beyond them accuses a model."
+
+
+# 05 Token-level inspection
+
+
+@checker("05-a")
+def _(answer):
+    import torch
+
+    from .encoding import TextEncodings
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    lengths, rows = [9, 4, 6], torch.arange(9)
+    mask = rows < torch.tensor(lengths)[:, None]
+    special = ~mask | (rows == 0) | (rows == torch.tensor(lengths)[:, None] - 1)
+    pieces = [["[CLS]", *["word"] * (n - 2), "[SEP]", *["[PAD]"] * (9 - n)] for n in lengths]
+    texts = TextEncodings(
+        texts=[" ".join(["word"] * (n - 2)) for n in lengths],
+        features=torch.zeros(3, 4),
+        tokens=torch.zeros(3, 9, 4),
+        mask=mask,
+        special=special,
+        input_ids=torch.where(special, 0, 1),
+        offsets=torch.where(special[..., None], 0, torch.stack([5 * rows - 5, 5 * rows - 1], -1)),
+        pieces=pieces,
+        truncated=torch.zeros(3, dtype=torch.bool),
+        unknown=torch.zeros(3, dtype=torch.int64),
+    )
+    found = [answer(texts, n) for n in range(3)]
+    _returned(found[0])
+    found = [int(position) % 9 for position in found]
+    expect(found != [8, 8, 8], "that is the last position of the batch: padding, for most prompts.")
+    expect(found != [n - 1 for n in lengths], "that is [SEP], which stands for no characters.")
+    expect(found == [n - 2 for n in lengths], f"for prompts of {lengths} real positions the answer is not {found}.")
+    return "It holds for every length, padded or not."
+
+
+@checker("05-b")
+def _(answer):
+    import torch
+
+    from .tokens import cosine_maps
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    generator = torch.Generator().manual_seed(0)
+    patches, words = torch.randn(12, 8, generator=generator), torch.randn(7, 8, generator=generator)
+    words *= torch.arange(1.0, 8)[:, None]
+    positions, grid = [2, 3, 5], (3, 4)
+    found = answer(patches, words, positions, grid)
+    _returned(found)
+    expect_shape(found, grid, "lay the patches out row by row.")
+    span, found = words[positions].mean(0), _numbers(found)
+    expect(not np.allclose(found, (patches @ span).view(grid)), "these are not cosines: mind the lengths.")
+    each = cosine_maps(patches[None], words[positions], grid)[0].mean(0)
+    expect(
+        not np.allclose(found, each, atol=1e-4), "average the vectors first; you averaged the cosines of the pieces."
+    )
+    for off in (-1, 1):
+        wrong = cosine_maps(patches[None], words[[p + off for p in positions]].mean(0)[None], grid)[0, 0]
+        expect(not np.allclose(found, wrong, atol=1e-4), "you are one position off: positions count [CLS] already.")
+    expected = cosine_maps(patches[None], span[None], grid)[0, 0]
+    expect_close(found, expected, "mean over the positions, then unit lengths on both sides, then products.")
+    return "First the mean, then the lengths: the phrase as RC-Align sees it."
+
+
+@checker("05-c")
+def _(answer):
+    from .metrics import pointing_chance, pointing_hits
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(0)
+    maps, shares = rng.random((40, 5, 5)), rng.random((40, 5, 5)) * (rng.random((40, 1, 1)) < 0.6) * 0.15
+    shares[:, 1, 1] += 0.3 * (shares.sum((1, 2)) > 0)
+    maps[:, 1, 1] += 0.5
+    found = answer(maps, shares)
+    _returned(found)
+    found, hits = float(found), pointing_hits(maps, shares)
+    expect(not np.isclose(found, np.nanmean(hits)), "that is the share of hits. What would a random patch get?")
+    everywhere = (np.asarray(shares) >= 0.1).mean()
+    wrong = "in some pictures the part does not occur: there a hit is impossible, so they are left out of both shares."
+    expect(not np.isclose(found, np.nan_to_num(hits).mean() - everywhere) and not np.isnan(found), wrong)
+    expect(not np.isclose(found, np.nanmean(hits) - everywhere), wrong)
+    expect_close(found, np.nanmean(hits) - pointing_chance(shares), "share of hits minus share of patches that count.")
+    return "Zero now means: no better than a pin stuck in blindfold."
+
+
+# 11 Do maps tell the truth?
+
+
+@checker("11-a")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(0)
+    shares = rng.random((30, 4, 6)) * rng.random((30, 1, 1))
+    shares[:5] = 0
+    found = answer(shares)
+    _returned(found)
+    found, inside = float(found), shares >= 0.5
+    expect(
+        not np.isclose(found, 0.5), "one half is chance for the AUROC; average precision depends on the mask's size."
+    )
+    expect(not np.isclose(found, shares.mean()), "first decide which patches are inside: covered to at least one half.")
+    kept = inside[inside.any((1, 2)) & ~inside.all((1, 2))]
+    expect(not np.isclose(found, inside.mean()), "leave out pictures in which no patch is inside, as the helper does.")
+    expect_close(found, kept.mean(), "among patches drawn at random, which share is inside?")
+    return "Never read an average precision without it."
+
+
+@checker("11-b")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(0)
+    map_ = rng.random((5, 7))
+    for count in (0, 1, 9, 35):
+        found = answer(map_.copy(), count)
+        _returned(found)
+        expect_shape(found, (5, 7), "a True or False for each patch.")
+        kept = _numbers(found).astype(bool)
+        expect(kept.sum() != count or count * 2 == 35, "False where the patch is taken away, True where it stays.")
+        expect(kept.sum() == 35 - count, f"of 35 patches {count} should be gone; {int((~kept).sum())} are.")
+        if 0 < count < 35:
+            expect(map_[~kept].max() > map_[kept].max(), "the most important patches go first; yours go last.")
+            expect(map_[~kept].min() > map_[kept].max(), "those that go must be the largest of all.")
+    tied = _numbers(answer(np.zeros((5, 7)), 9)).astype(bool)
+    expect(tied.sum() == 26, "when values are equal your function removes too many or too few: rank, do not compare.")
+    return "Ranks, not thresholds: it removes as many as you say, also when values are equal."
+
+
+@checker("11-c")
+def _(answer):
+    reasons = {
+        "it outlines whatever has edges": "random weights",
+        "it shows the same for every question": "another phrase",
+        "it always looks at the middle": "centre",
+        "it marks whatever is purple": "colour",
+    }
+    expect(isinstance(answer, dict), "give the dictionary.")
+    expect(set(answer) == set(reasons), "keep the four failures as the keys.")
+    open_ = [failure for failure, control in answer.items() if control is None or control is Ellipsis]
+    expect(not open_, f"still open: {', '.join(open_)}.")
+    unknown = [control for control in answer.values() if control not in reasons.values()]
+    expect(not unknown, f"{', '.join(map(repr, unknown))}: the controls are {', '.join(sorted(reasons.values()))}.")
+    wrong = [failure for failure in reasons if answer[failure] != reasons[failure]]
+    expect(not wrong, f"a map of which {wrong[0]!r}: which control would score just as well?" if wrong else "")
+    return "A control is a map with that failure and nothing else."
+
+
+def _returned(found) -> None:
+    if found is None or found is Ellipsis:
+        raise NotYet("your function returns nothing yet.")
