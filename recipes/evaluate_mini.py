@@ -322,8 +322,8 @@ def table_of(report: list[dict]) -> str:
         )
         controls = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in row["controls"].items())
         lines.append(
-            f"| {row['what']} | {row['where']} | {row['measure']} | {row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f}) "
-            f"| {met} | {controls} | {row['n'] or ''} |"
+            f"| {row['what']} | {row['where']} | {row['measure']} "
+            f"| {row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f}) | {met} | {controls} | {row['n'] or ''} |"
         )
     return "\n".join(lines)
 

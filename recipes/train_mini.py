@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from helpers.bloodcells import CONCEPTS, PARTS, Cell, caption, truth
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, ConceptCLIPModel, ConceptCLIPProcessor
+from helpers.conceptclip.convert import save
 from helpers.settings import SEED
 
 from .photographs import Photographs, load_annotations, split
@@ -278,7 +279,7 @@ def rc_align(output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def sine_positions(grid: int, width: int) -> torch.Tensor:
-    """2-D sine-cosine position vectors [grid * grid, width] to start from (Beyer et al., "Better plain ViT baselines")."""
+    """Sine-cosine position vectors [grid * grid, width] to start from (Beyer et al., "Better plain ViT baselines")."""
     frequency = 1 / 10_000 ** (torch.arange(width // 4) / (width // 4 - 1))
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
     angles = [place.flatten()[:, None] * frequency for place in (columns, rows)]
@@ -334,17 +335,6 @@ def make_processor(tokenizer) -> ConceptCLIPProcessor:
     )
 
 
-def save_model(model: ConceptCLIPModel, tokenizer, folder: Path) -> None:
-    """Write the model in half precision, as it ships; it loads in float32, which its configuration asks for."""
-    half = ConceptCLIPModel(model.config).to(torch.float16)
-    half.load_state_dict(model.state_dict())
-    half.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["dtype"] = "float32"
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    make_processor(tokenizer).save_pretrained(folder)
-
-
 def train(options: argparse.Namespace) -> None:
     torch.manual_seed(SEED)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -364,7 +354,9 @@ def train(options: argparse.Namespace) -> None:
         # Full-scale sine waves would drown the patches at the start.
         grid, width = SIZE // model.config.vision_config.patch_size, model.config.vision_config.hidden_size
         embeddings.position_embedding.weight.copy_(0.3 * sine_positions(grid, width))
-        weight, bias = whitening_filters(torch.cat([batches[options.steps + i]["pixel_values"] for i in range(8)]), width)
+        weight, bias = whitening_filters(
+            torch.cat([batches[options.steps + i]["pixel_values"] for i in range(8)]), width
+        )
         embeddings.patch_embedding.weight.copy_(weight)
         embeddings.patch_embedding.bias.copy_(bias)
         # Many pairs of a batch are true here, so the biases start near the middle instead of at the paper's -10.
@@ -431,7 +423,7 @@ def train(options: argparse.Namespace) -> None:
                 }
                 torch.save(state, unfinished)
                 unfinished.replace(checkpoint)
-                save_model(model, tokenizer, options.out / "model")
+                save(model, make_processor(tokenizer), options.out / "model", torch.float16)
 
 
 def main(arguments: list[str] | None = None) -> None:
