@@ -428,3 +428,153 @@ def _(answer):
 def _returned(found) -> None:
     if found is None or found is Ellipsis:
         raise NotYet("your function returns nothing yet.")
+
+
+# 05 Token-level inspection
+
+
+@checker("05-a")
+def _(answer):
+    import torch
+
+    from .encoding import TextEncodings
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    lengths, rows = [9, 4, 6], torch.arange(9)
+    mask = rows < torch.tensor(lengths)[:, None]
+    special = ~mask | (rows == 0) | (rows == torch.tensor(lengths)[:, None] - 1)
+    pieces = [["[CLS]", *["word"] * (n - 2), "[SEP]", *["[PAD]"] * (9 - n)] for n in lengths]
+    texts = TextEncodings(
+        texts=[" ".join(["word"] * (n - 2)) for n in lengths],
+        features=torch.zeros(3, 4),
+        tokens=torch.zeros(3, 9, 4),
+        mask=mask,
+        special=special,
+        input_ids=torch.where(special, 0, 1),
+        offsets=torch.where(special[..., None], 0, torch.stack([5 * rows - 5, 5 * rows - 1], -1)),
+        pieces=pieces,
+        truncated=torch.zeros(3, dtype=torch.bool),
+        unknown=torch.zeros(3, dtype=torch.int64),
+    )
+    found = [answer(texts, n) for n in range(3)]
+    _returned(found[0])
+    found = [int(position) % 9 for position in found]
+    expect(found != [8, 8, 8], "that is the last position of the batch: padding, for most prompts.")
+    expect(found != [n - 1 for n in lengths], "that is [SEP], which stands for no characters.")
+    expect(found == [n - 2 for n in lengths], f"for prompts of {lengths} real positions the answer is not {found}.")
+    return "It holds for every length, padded or not."
+
+
+@checker("05-b")
+def _(answer):
+    import torch
+
+    from .tokens import cosine_maps
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    generator = torch.Generator().manual_seed(0)
+    patches, words = torch.randn(12, 8, generator=generator), torch.randn(7, 8, generator=generator)
+    words *= torch.arange(1.0, 8)[:, None]
+    positions, grid = [2, 3, 5], (3, 4)
+    found = answer(patches, words, positions, grid)
+    _returned(found)
+    expect_shape(found, grid, "lay the patches out row by row.")
+    span, found = words[positions].mean(0), _numbers(found)
+    expect(not np.allclose(found, (patches @ span).view(grid)), "these are not cosines: mind the lengths.")
+    each = cosine_maps(patches[None], words[positions], grid)[0].mean(0)
+    expect(
+        not np.allclose(found, each, atol=1e-4), "average the vectors first; you averaged the cosines of the pieces."
+    )
+    for off in (-1, 1):
+        wrong = cosine_maps(patches[None], words[[p + off for p in positions]].mean(0)[None], grid)[0, 0]
+        expect(not np.allclose(found, wrong, atol=1e-4), "you are one position off: positions count [CLS] already.")
+    expected = cosine_maps(patches[None], span[None], grid)[0, 0]
+    expect_close(found, expected, "mean over the positions, then unit lengths on both sides, then products.")
+    return "First the mean, then the lengths: the phrase as RC-Align sees it."
+
+
+@checker("05-c")
+def _(answer):
+    from .metrics import pointing_chance, pointing_hits
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(0)
+    maps, shares = rng.random((40, 5, 5)), rng.random((40, 5, 5)) * (rng.random((40, 1, 1)) < 0.6) * 0.15
+    shares[:, 1, 1] += 0.3 * (shares.sum((1, 2)) > 0)
+    maps[:, 1, 1] += 0.5
+    found = answer(maps, shares)
+    _returned(found)
+    found, hits = float(found), pointing_hits(maps, shares)
+    expect(not np.isclose(found, np.nanmean(hits)), "that is the share of hits. What would a random patch get?")
+    everywhere = (np.asarray(shares) >= 0.1).mean()
+    wrong = "in some pictures the part does not occur: there a hit is impossible, so they are left out of both shares."
+    expect(not np.isclose(found, np.nan_to_num(hits).mean() - everywhere) and not np.isnan(found), wrong)
+    expect(not np.isclose(found, np.nanmean(hits) - everywhere), wrong)
+    expect_close(found, np.nanmean(hits) - pointing_chance(shares), "share of hits minus share of patches that count.")
+    return "Zero now means: no better than a pin stuck in blindfold."
+
+
+# 11 Do maps tell the truth?
+
+
+@checker("11-a")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(0)
+    shares = rng.random((30, 4, 6)) * rng.random((30, 1, 1))
+    shares[:5] = 0
+    found = answer(shares)
+    _returned(found)
+    found, inside = float(found), shares >= 0.5
+    expect(
+        not np.isclose(found, 0.5), "one half is chance for the AUROC; average precision depends on the mask's size."
+    )
+    expect(not np.isclose(found, shares.mean()), "first decide which patches are inside: covered to at least one half.")
+    kept = inside[inside.any((1, 2)) & ~inside.all((1, 2))]
+    expect(not np.isclose(found, inside.mean()), "leave out pictures in which no patch is inside, as the helper does.")
+    expect_close(found, kept.mean(), "among patches drawn at random, which share is inside?")
+    return "Never read an average precision without it."
+
+
+@checker("11-b")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(0)
+    map_ = rng.random((5, 7))
+    for count in (0, 1, 9, 35):
+        found = answer(map_.copy(), count)
+        _returned(found)
+        expect_shape(found, (5, 7), "a True or False for each patch.")
+        kept = _numbers(found).astype(bool)
+        expect(kept.sum() != count or count * 2 == 35, "False where the patch is taken away, True where it stays.")
+        expect(kept.sum() == 35 - count, f"of 35 patches {count} should be gone; {int((~kept).sum())} are.")
+        if 0 < count < 35:
+            expect(map_[~kept].max() > map_[kept].max(), "the most important patches go first; yours go last.")
+            expect(map_[~kept].min() > map_[kept].max(), "those that go must be the largest of all.")
+    tied = _numbers(answer(np.zeros((5, 7)), 9)).astype(bool)
+    expect(tied.sum() == 26, "when values are equal your function removes too many or too few: rank, do not compare.")
+    return "Ranks, not thresholds: it removes as many as you say, also when values are equal."
+
+
+@checker("11-c")
+def _(answer):
+    reasons = {
+        "it outlines whatever has edges": "random weights",
+        "it shows the same for every question": "another phrase",
+        "it always looks at the middle": "centre",
+        "it marks whatever is purple": "colour",
+    }
+    expect(isinstance(answer, dict), "give the dictionary.")
+    expect(set(answer) == set(reasons), "keep the four failures as the keys.")
+    open_ = [failure for failure, control in answer.items() if control is None or control is Ellipsis]
+    expect(not open_, f"still open: {', '.join(open_)}.")
+    unknown = [control for control in answer.values() if control not in reasons.values()]
+    expect(not unknown, f"{', '.join(map(repr, unknown))}: the controls are {', '.join(sorted(reasons.values()))}.")
+    wrong = [failure for failure in reasons if answer[failure] != reasons[failure]]
+    expect(not wrong, f"a map of which {wrong[0]!r}: which control would score just as well?" if wrong else "")
+    return "A control is a map with that failure and nothing else."
+
+
+def _returned(found) -> None:
+    if found is None or found is Ellipsis:
+        raise NotYet("your function returns nothing yet.")
