@@ -69,6 +69,9 @@ def mini_config(tokenizer) -> ConceptCLIPConfig:
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
         },
+        # Many pairs of a batch are true here, so the biases start near the middle instead of at the paper's -10.
+        logit_bias_init_value=-2.0,
+        concept_logit_bias_init_value=-4.0,
     )
 
 
@@ -359,9 +362,6 @@ def train(options: argparse.Namespace) -> None:
         )
         embeddings.patch_embedding.weight.copy_(weight)
         embeddings.patch_embedding.bias.copy_(bias)
-        # Many pairs of a batch are true here, so the biases start near the middle instead of at the paper's -10.
-        model.logit_bias.fill_(-2.0)
-        model.concept_logit_bias.fill_(-4.0)
     optimizers = make_optimizers(model, options)
     checkpoint, start = options.out / "checkpoint.pt", 0
     if checkpoint.exists():
