@@ -60,6 +60,7 @@ _NAMES = {
         "expected_calibration_error",
         "fit_temperature",
         "macro_auroc",
+        "macro_auroc_difference",
         "patch_auroc",
         "patch_aurocs",
         "patch_average_precision",
@@ -85,6 +86,7 @@ _NAMES = {
         "stain_maps",
     ),
     "bottleneck": ("ConceptBottleneck", "fit_bottleneck", "typical_scores"),
+    "report": ("report_html", "write_report"),
     "exercises": ("check",),
     "explorer": ("CellDesigner", "ConceptExplorer"),
 }

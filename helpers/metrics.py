@@ -127,28 +127,57 @@ def auroc(truth, score, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
     return _estimate(_auroc(truth, score), _weighted_auroc(truth, score, _weights(len(truth), n, seed)))
 
 
-def macro_auroc(truth, scores, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
+def macro_auroc(truth, scores, groups=None, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
     """Mean AUROC over concepts; images are resampled once for all of them.
 
     Args:
         truth: [N, K] 0/1; NaN leaves that pair out. Concepts with one class only are left out of the mean.
         scores: float [N, K].
+        groups: [N] labels (cell types); then images are compared within their own group only, as in
+            `within_group_auroc`, and concepts that no group has both ways are left out.
     """
+    truth, scores = _tables(truth, scores)
+    return _estimate(*_macro_auroc(truth, scores, groups, _weights(len(truth), n, seed)))
+
+
+def macro_auroc_difference(truth, first, second, groups=None, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
+    """By how much the mean AUROC of one score exceeds another's on the same images.
+
+    Both are computed on the same resamples, so what makes an image hard for both cancels: the interval is narrower than
+    two separate ones suggest. It excludes 0 where the images tell the two apart.
+
+    Args:
+        truth, groups: as in `macro_auroc`.
+        first, second: float [N, K] each.
+    """
+    truth, first = _tables(truth, first)
+    truth, second = _tables(truth, second)
+    weights = _weights(len(truth), n, seed)
+    (value, resampled), (other, others) = (_macro_auroc(truth, s, groups, weights) for s in (first, second))
+    return _estimate(value - other, resampled - others)
+
+
+def _tables(truth, scores) -> tuple[np.ndarray, np.ndarray]:
     truth, scores = np.asarray(truth, dtype=float), np.asarray(scores, dtype=float)
     if truth.shape != scores.shape or truth.ndim != 2 or not len(truth):
         raise ValueError(f"truth {truth.shape} and scores {scores.shape} must both be [images, concepts], not empty.")
-    weights = _weights(len(truth), n, seed)
-    values, resampled = [], []
+    return truth, scores
+
+
+def _macro_auroc(truth, scores, groups, weights) -> tuple[float, np.ndarray]:
+    """Mean over concepts: of the images as they are, and of each resample (a row of weights)."""
+    groups = np.zeros(len(truth)) if groups is None else np.asarray(groups)
+    weights = np.concatenate([np.ones((1, len(truth)), np.float32), weights])
+    areas = []
     for t, s in zip(truth.T, scores.T, strict=True):
         known = ~np.isnan(t)
-        if len(np.unique(t[known])) < 2:
-            continue
-        t, s, w = *_binary(t[known], s[known]), weights[:, known]
-        values.append(_auroc(t, s))
-        resampled.append(_weighted_auroc(t, s, w))
-    if not values:
-        raise ValueError("No concept has both positive and negative images: there is no AUROC.")
-    return _estimate(float(np.mean(values)), np.mean(resampled, axis=0))
+        if known.any():
+            areas.append(_grouped_auroc(*_binary(t[known], s[known]), groups[known], weights[:, known]))
+    areas = [area for area in areas if not np.isnan(area[0])]
+    if not areas:
+        raise ValueError("No concept has both positive and negative images (within a group): there is no AUROC.")
+    mean = np.mean(areas, axis=0)
+    return float(mean[0]), mean[1:]
 
 
 def within_group_auroc(truth, score, groups, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
@@ -173,14 +202,19 @@ def within_group_auroc(truth, score, groups, *, n: int = RESAMPLES, seed: int = 
         return UNDEFINED
     truth, score = _binary(truth[known], np.asarray(score, dtype=float)[known])
     weights = np.concatenate([np.ones((1, len(truth)), np.float32), _weights(len(truth), n, seed)])
+    areas = _grouped_auroc(truth, score, groups, weights)
+    return _estimate(float(areas[0]), areas[1:])
+
+
+def _grouped_auroc(truth, score, groups, weights) -> np.ndarray:
+    """AUROC over the pairs of each group, for each row of weights: [n], NaN without pairs."""
     wins = pairs = np.zeros(len(weights))
     for group in pd.unique(groups):
         inside = groups == group
         w, p = _weighted_wins(truth[inside], score[inside], weights[:, inside])
         wins, pairs = wins + w, pairs + p
     with np.errstate(invalid="ignore"):
-        areas = wins / pairs
-    return _estimate(float(areas[0]), areas[1:])
+        return wins / pairs
 
 
 def auroc_by_group(truth, score, groups) -> pd.DataFrame:

@@ -73,6 +73,29 @@ def test_macro_auroc_is_the_mean_over_concepts_that_have_both_classes():
         helpers.macro_auroc(truth[:, 2:], scores[:, 2:])
 
 
+def test_macro_auroc_within_groups_is_the_mean_of_within_group_aurocs():
+    groups = np.where(np.arange(80) % 3, "a", "b")
+    truth = np.stack([TRUTH, ~TRUTH, groups == "a"], axis=1).astype(float)  # the last has no pairs in any group
+    truth[:5, 1] = np.nan
+    scores = np.stack([SCORE, SCORE, SCORE], axis=1)
+    each = [helpers.within_group_auroc(truth[:, k], scores[:, k], groups) for k in range(2)]
+    assert helpers.macro_auroc(truth, scores, groups).value == pytest.approx(np.mean([float(e) for e in each]))
+    assert list(helpers.macro_auroc(truth[:, :1], scores[:, :1], groups)) == pytest.approx(list(each[0]))
+    one = helpers.macro_auroc(truth, scores, np.zeros(80))
+    assert list(one) == pytest.approx(list(helpers.macro_auroc(truth, scores)))
+
+
+def test_a_difference_of_aurocs_is_paired():
+    truth, first = TRUTH[:, None], SCORE[:, None]
+    worse = first + np.random.default_rng(2).normal(0, 0.3, first.shape)
+    one, other = helpers.macro_auroc(truth, first), helpers.macro_auroc(truth, worse)
+    difference = helpers.macro_auroc_difference(truth, first, worse)
+    assert difference.value == pytest.approx(one.value - other.value)
+    assert difference.low < difference.value < difference.high
+    assert difference.high - difference.low < min(one.high - one.low, other.high - other.low)
+    assert list(helpers.macro_auroc_difference(truth, first, first, np.zeros(80))) == [0, 0, 0]
+
+
 def test_within_group_auroc_sees_through_a_score_that_knows_the_group_only():
     groups = np.repeat(["a", "b"], 100)
     truth = np.r_[np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [10, 90])]
