@@ -42,6 +42,10 @@ NO_MASKS = np.zeros((len(PARTS), 1, 1), np.uint8)
 STAGE_ONE = 0.1
 """The share of the steps that trains with IT-Align alone."""
 
+CLOSE_UPS = 0.2678
+"""From this share of the steps on, a third of the rendered pictures are close-ups. A nucleus, its cytoplasm and its cell
+are nearly always in a picture together; only where one fills the view without the others can their maps come apart."""
+
 SPARSE = 0.6
 """The share of the steps that looks at a random half of the patches, another half at every step (FLIP, Li et al., CVPR
 2023): half the work for a step of about the same use, while there is still much to learn."""
@@ -104,15 +108,21 @@ class Rendered:
         return self.images[shard][i], self.masks[shard][i], cell, row["visible"]
 
 
-def random_view(rng: np.random.Generator, image: np.ndarray, masks: np.ndarray, zoom: bool = True):
-    """One of the eight symmetries of the square, and one time in four a crop of a random size at a random place.
+def random_view(rng: np.random.Generator, image: np.ndarray, masks: np.ndarray, crops: float, close: float = 0.5):
+    """One of the eight symmetries of the square, and sometimes a crop of a random size at a random place.
+
+    Args:
+        rng: where every choice comes from.
+        image: [SIZE, SIZE, 3] uint8.
+        masks: [parts, h, w] uint8, the shares of each part.
+        crops: how often to crop.
+        close: the share of the crops that come so close that a single part can fill the view; the others are gentle.
 
     Returns:
         (image [SIZE, SIZE, 3] uint8, masks [parts, h, w] uint8 of the same view).
     """
-    if zoom and rng.random() < 0.25:
-        # Mostly gentle, now and then so close that a single part fills the view.
-        side = int(SIZE * (rng.uniform(0.8, 1.0) if rng.random() < 0.5 else rng.uniform(0.25, 0.7))) // 4 * 4
+    if rng.random() < crops:
+        side = int(SIZE * (rng.uniform(0.2, 0.65) if rng.random() < close else rng.uniform(0.8, 1.0))) // 4 * 4
         top, left = (int(rng.integers(0, SIZE - side + 1)) // 4 * 4 for _ in range(2))
         image = image[top : top + side, left : left + side]
         scale = SIZE // masks.shape[-1]
@@ -197,21 +207,22 @@ class Batches(Dataset):
     def __len__(self) -> int:
         return self.options.steps
 
-    def _picture(self, rng: np.random.Generator, real: bool):
+    def _picture(self, rng: np.random.Generator, real: bool, close_ups: bool):
         if real:
             name = self.photographs.names[rng.choice(len(self.weights), p=self.weights)]
             crop = self.photographs.random_crop(rng, name)
-            image, _ = random_view(rng, np.asarray(crop.image), NO_MASKS, zoom=False)
+            image, _ = random_view(rng, np.asarray(crop.image), NO_MASKS, crops=0.0)
             return random_colour(rng, image), crop.truths
         whole, all_masks, cell, visible = self.rendered[int(rng.integers(len(self.rendered)))]
-        image, masks = random_view(rng, whole, all_masks)
+        image, masks = random_view(rng, whole, all_masks, *((0.5, 0.7) if close_ups else (0.25, 0.5)))
         return random_colour(rng, image), view_truth(cell, visible, all_masks, masks)
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([SEED, step])
         count = self.options.batch
         real = round(count * self.options.real) if self.photographs is not None else 0
-        pictures = [self._picture(rng, i < real) for i in range(count)]
+        close_ups = step >= CLOSE_UPS * self.options.steps
+        pictures = [self._picture(rng, i < real, close_ups) for i in range(count)]
         table = torch.tensor(
             [[math.nan if truths[key] is None else float(truths[key]) for key in KEYS] for _, truths in pictures]
         )

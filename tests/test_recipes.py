@@ -86,7 +86,7 @@ def test_a_view_and_its_masks_stay_together():
     masks = np.zeros((len(PARTS), 56, 56), np.uint8)
     masks[0, 10:30, 25:50] = 255
     for seed in range(40):
-        view, marked = train_mini.random_view(np.random.default_rng(seed), image, masks)
+        view, marked = train_mini.random_view(np.random.default_rng(seed), image, masks, crops=0.7)
         assert view.shape == (224, 224, 3) and marked.shape[1] == marked.shape[2]
         red = Image.fromarray(np.ascontiguousarray(view[..., 0])).resize(marked.shape[:0:-1], Image.Resampling.BOX)
         assert np.abs(np.asarray(red, float) - marked[0]).mean() < 6
