@@ -21,7 +21,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/installed-$(firstword $(shell { cat pyproject.toml constraints.txt; pwd; } | cksum))
 
 NOTEBOOKS := $(PY) -m tools.notebooks
-export HF_HUB_OFFLINE = 1
+# The notebooks and the tests must not need a network; JupyterLab may be used to download the released model.
+run refresh test: export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .PHONY: help install run test lint lab refresh render doctor clean
