@@ -163,13 +163,14 @@ def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, a
     return ax
 
 
-def outline(mask, image_size: tuple[int, int], *, color="white", ax: Axes) -> Axes:
+def outline(mask, image_size: tuple[int, int], *, color="white", width: float = 1.3, ax: Axes) -> Axes:
     """The outline of one mask on a picture or map that is drawn already; an empty mask draws nothing.
 
     Args:
         mask: bool [H, W], any size; it is stretched over the picture.
         image_size: (width, height) of the picture.
         color: of the line; black or white lies under it, whichever it stands out from.
+        width: of the line, in points.
         ax: where to draw.
     """
     mask = np.asarray(mask, dtype=float)
@@ -177,8 +178,8 @@ def outline(mask, image_size: tuple[int, int], *, color="white", ax: Axes) -> Ax
         x = (np.arange(mask.shape[1]) + 0.5) * image_size[0] / mask.shape[1] - 0.5
         y = (np.arange(mask.shape[0]) + 0.5) * image_size[1] / mask.shape[0] - 0.5
         under = "black" if color == "white" else "white"
-        ax.contour(x, y, mask, levels=[0.5], colors=under, linewidths=2.2)
-        ax.contour(x, y, mask, levels=[0.5], colors=[color], linewidths=1.3)
+        ax.contour(x, y, mask, levels=[0.5], colors=under, linewidths=1.7 * width)
+        ax.contour(x, y, mask, levels=[0.5], colors=[color], linewidths=width)
     return ax
 
 
