@@ -16,11 +16,35 @@ RIGHT = {
     "01-a": [np.exp(4.570648) / 4.570648, torch.tensor(21.14), 21],
     "01-b": [542_868_036 * 2 / 1e9, 1.09],
     "01-c": [1 - (378 / 384) ** 2, 0.031],
+    "02-a": [["o", "##t", "##or", "##h"]],
+    "02-b": [lambda mask: mask.sum(1) - 2, lambda mask: [int(row.nonzero().max()) - 1 for row in mask]],
+    "02-c": [lambda s: s.clone().fill_diagonal_(-9).argmax(1)],
 }
 WRONG = {
     "01-a": {96.6: "true scale", 4.57: "logarithm", 1 / 21: "logarithm"},
     "01-b": {1.0857e9: "divide the bytes", 2.17: "float32", 0.54: "takes a dtype"},
     "01-c": {6 / 384: "share of a side", (378 / 384) ** 2: "what is seen", 0.1: "whole patches"},
+    "02-a": {
+        "word": "list of pieces",
+        ("[UNK]",): "plain letters",
+        ("round", "nucleus", "of", "it"): "begin 4",
+        ("az", "##ur"): "these are 2",
+    },
+    "02-b": {
+        (lambda mask: mask.sum(1)): "behind [SEP]",
+        (lambda mask: mask.sum(1) - 1): "that is [SEP]",
+        (lambda mask: torch.full((len(mask),), 7)): "its own length",
+        (lambda mask: mask.sum(1) - 3): "count the real positions",
+        3: "function itself",
+    },
+    "02-c": {
+        (lambda s: s.argmax(1)): "own neighbour",
+        (lambda s: s.clone().fill_diagonal_(0).argmax(1)): "own neighbour",
+        (lambda s: s.argsort(1)[:, -2]): "own neighbour",
+        (lambda s: s.fill_diagonal_(-9).argmax(1)): "work on a copy",
+        (lambda s: s.clone().fill_diagonal_(-9).argmin(1)): "own neighbour",
+        (lambda s: s.clone().fill_diagonal_(-9).max()): "shape",
+    },
 }
 
 
