@@ -101,9 +101,9 @@ def telling(picture: Picture, doing: str = "") -> Iterator[None]:
             picture.problem = textwrap.shorten(str(error), 300)
         except Exception as error:
             picture.problem = f"{type(error).__name__}: {error}. This should not happen; Reset starts over."
-    if picture.problem:
+    if picture.problem or picture.status == doing:
         picture.status = before
-    elif caught:
+    if caught and not picture.problem:
         messages = [str(warning.message) for warning in caught if warning.category is UserWarning]
         picture.problem = textwrap.shorten(" ".join(messages), 300)
 
