@@ -73,7 +73,7 @@ _NAMES = {
         "top_confidence",
         "within_group_auroc",
     ),
-    "data": ("image_folder", "load_atlas", "load_bloodmnist"),
+    "data": ("image_folder", "load_atlas", "load_bloodmnist", "render_cells"),
     "explanations": (
         "agreement",
         "centre_prior",
