@@ -56,6 +56,26 @@ def test_atlas_of_a_folder(small_atlas):
     assert len(atlas.images[:2]) == len(list(atlas.images)) - 1 == 2
 
 
+def test_rendered_cells_are_like_the_atlas_and_always_the_same():
+    cells, again = helpers.render_cells(6), helpers.render_cells(2)
+    shipped = helpers.load_atlas().table
+    assert set(shipped.columns) - set(cells.table.columns) == {"file", "split"}
+    assert cells.table["cell_type"].tolist() == [*CELL_TYPES, CELL_TYPES[0]]
+    assert not set(cells.table["seed"]) & set(shipped["seed"])
+    assert cells.images[1].tobytes() == again.images[1].tobytes() != cells.images[0].tobytes()
+    assert cells.masks["nucleus"].shape == (6, cells.images[0].height, cells.images[0].width)
+    assert cells.masks["nucleus"].any((1, 2)).all()
+    rows = cells[[1, 5]]
+    assert rows.table["cell_type"].tolist() == [CELL_TYPES[1], CELL_TYPES[0]]
+    assert rows.images[1].tobytes() == cells.images[5].tobytes()
+    free = helpers.render_cells(1, design="decorrelated").table
+    assert free["cell_type"].isna().all()
+    assert free["neutrophil"].isna().all()
+    assert free["granulocyte"].isin([0, 1]).all()
+    with pytest.raises(ValueError, match="at least 1"):
+        helpers.render_cells(0)
+
+
 def test_rows_of_an_atlas_keep_images_masks_and_table_together(small_atlas):
     atlas = helpers.load_atlas(folder=small_atlas)
     for rows in ([2, 0], np.array([2, 0]), slice(None, None, -2)):
