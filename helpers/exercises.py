@@ -428,3 +428,46 @@ def _(answer):
 def _returned(found) -> None:
     if found is None or found is Ellipsis:
         raise NotYet("your function returns nothing yet.")
+
+
+# 03 Image encoding
+
+
+@checker("03-a")
+def _(answer):
+    right, twice = (float(number) for number in answer)
+    expect(not np.isclose(right, 0.8, atol=1e-3), "0.8 is right after the third step; the fourth is still to come.")
+    expect_close(right, (0.8 - 0.5) / 0.5, "only the last step is left: (x - 0.5) / 0.5.")
+    expect(not np.isclose(twice, 0.8 / 255, atol=1e-4), "divided by 255, yes; and then the fourth step.")
+    expect_close(twice, (0.8 / 255 - 0.5) / 0.5, "divide by 255 first, then (x - 0.5) / 0.5.")
+    return "Twice rescaled, light grey is all but black."
+
+
+@checker("03-b")
+def _(answer):
+    found, row, column = int(answer), int(300 / 768 * 384 // 14), int(978 / 1024 * 384 // 14)
+    stretched = int(300 / 768 * 27) * 27 + int(978 / 1024 * 27)
+    expect(found != stretched, "27 patches of 14 pixels do not fill the 384: count in pixels of the squashed picture.")
+    expect(found != column * 27 + row, "patches are numbered row by row: the row counts 27 times.")
+    expect(found != (row + 1) * 27 + column + 1, "rows and columns are counted from 0.")
+    expect(found == row * 27 + column, "squash the point to 384 x 384, divide by 14, then row * 27 + column.")
+    return "Squashed first, then counted in patches."
+
+
+@checker("03-c")
+def _(answer):
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(12, 6, generator=generator) * (torch.arange(12) + 1)[:, None]
+    unit = features / features.norm(dim=-1, keepdim=True)
+    expected = (unit @ unit.T).fill_diagonal_(-2).topk(3, dim=1).indices
+    found = answer(features, 3)
+    if found is None:
+        raise NotYet("your function returns nothing yet.")
+    expect_shape(found, (12, 3), "k numbers for each row.")
+    found = _numbers(found)
+    expect(not (found == np.arange(12)[:, None]).any(), "a picture is not its own neighbour.")
+    expect((np.sort(found, 1) == np.sort(_numbers(expected), 1)).all(), "by cosine: long vectors are not more similar.")
+    expect((found == _numbers(expected)).all(), "the right ones, but not the most similar first.")
+    return "Unit length, cosines, without oneself."
