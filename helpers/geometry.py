@@ -1,13 +1,16 @@
 """A ConceptCLIP of any size without its weights: shapes, parameters and bytes, computed on torch's meta device."""
 
 import math
+import weakref
 
 import pandas as pd
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel
 
-__all__ = ["parameter_table", "shape_table"]
+__all__ = ["PeakMemory", "parameter_table", "shape_table"]
 
 # What the released parameters are grouped by, in the order in which an input meets them.
 PARTS = {
@@ -106,3 +109,48 @@ def parameter_table(config: ConceptCLIPConfig | None = None, *, dtype: torch.dty
     table.loc["total"] = table.sum()
     table["bytes"] = table["parameters"] * dtype.itemsize
     return table.rename_axis("part")
+
+
+class PeakMemory(TorchDispatchMode):
+    """
+    Count the bytes of all tensors that operations make while it is active, and keep the maximum that was alive at once.
+
+    It works on every device, the meta device included: what a released geometry would need is known without running it.
+    Scratch space within an operation is not seen, and of fused attention only what comes out.
+
+    Args:
+        model: its weights are not counted.
+
+    Attributes:
+        now, peak: bytes.
+
+    Example:
+
+    ```python
+    >>> with torch.no_grad(), PeakMemory(model) as memory:
+    ...     model.encode_image(pixel_values)
+    >>> memory.peak
+    ```
+    """
+
+    def __init__(self, model: torch.nn.Module | None = None):
+        super().__init__()
+        self.now = self.peak = 0
+        self._alive = {p.untyped_storage()._cdata for p in model.parameters()} if model is not None else set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()  # a view has its base's
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self._alive:
+                    self._alive.add(key)
+                    self.now += size
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self._forget, key, size)
+        return result
+
+    def _forget(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self.now -= size
