@@ -471,3 +471,241 @@ def _(answer):
     expect((np.sort(found, 1) == np.sort(_numbers(expected), 1)).all(), "by cosine: long vectors are not more similar.")
     expect((found == _numbers(expected)).all(), "the right ones, but not the most similar first.")
     return "Unit length, cosines, without oneself."
+
+
+# 08 Zero-shot evaluation
+
+
+@checker("08-a")
+def _(answer):
+    answer = float(answer)
+    true_alarms, false_alarms = 0.01 * 0.9, 0.99 * 0.1
+    expect(abs(answer - 0.9) > 0.01, "0.90 is the share of the *findings* that raise the alarm.")
+    expect(abs(answer - true_alarms) > 1e-3, "these are the true alarms among all pictures; divide by all alarms.")
+    hint = "of 1000 pictures, how many with the finding raise the alarm, and how many without?"
+    expect_close(answer, true_alarms / (true_alarms + false_alarms), hint, tolerance=0.002)
+    return "Rare findings turn a good test's alarms into mostly false ones."
+
+
+@checker("08-b")
+def _(answer):
+    rng = np.random.default_rng(7)
+    first = rng.random(300) < 0.6
+    second = first ^ (rng.random(300) < 0.03)  # nearly the same cells are right
+    found = answer(first, second)
+    if found is None:
+        raise NotYet("your function returns nothing yet.")
+    low, high = map(float, found)
+    mean, half = first.mean() - second.mean(), 1.96 * (first * 1.0 - second).std() / np.sqrt(300)
+    unpaired = 1.96 * np.sqrt((first.var() + second.var()) / 300)
+    width = high - low
+    expect(width > 0, "low must lie below high.")
+    expect(width < (half + unpaired) * 0.8, "too wide: draw the same pictures for both, then subtract.")
+    expect(abs((low + high) / 2 - mean) < 0.01, "it should lie round accuracy of the first minus that of the second.")
+    expect(1.6 * half < width < 2.5 * half, "take the 2.5 % and the 97.5 % quantile of the resampled differences.")
+    return "Paired: what is hard for both cancels."
+
+
+@checker("08-c")
+def _(answer):
+    from .scoring import retrieval_ranks
+
+    table = np.random.default_rng(3).normal(size=(30, 30)) + np.eye(30)
+    found = answer(table, 5)
+    if found is None:
+        raise NotYet("your function returns nothing yet.")
+    expected = [float((retrieval_ranks(table) <= k).mean()) for k in (1, 5, 10)]
+    columns = float((retrieval_ranks(table.T) <= 5).mean())
+    expect(abs(float(found) - columns) > 1e-6, "your queries stand in the columns; here they are the rows.")
+    hint = "the rank is one plus the number of other items that score at least as high as the right one."
+    expect_close([float(answer(table, k)) for k in (1, 5, 10)], expected, hint, tolerance=1e-6)
+    expect(float(answer(np.ones((6, 6)), 3)) == 0, "a constant score finds nothing: ties count against the model.")
+    expect(float(answer(np.ones((6, 6)), 6)) == 1, "among as many as there are, every item is found.")
+    return "Ties, rows and list lengths, all in order."
+
+
+# 09 Concept annotation
+
+
+@checker("09-a")
+def _(answer):
+    from .metrics import within_group_auroc
+
+    rng = np.random.default_rng(5)
+    groups = np.repeat(["a", "b", "c"], [30, 50, 10])
+    truth = np.r_[rng.random(30) < 0.8, rng.random(50) < 0.2, np.ones(10, dtype=bool)].astype(int)
+    score = np.round(rng.normal(size=90) + 0.5 * truth + 2.0 * (groups == "a"), 1)  # with ties
+    found = answer(truth, score, groups)
+    if found is None:
+        raise NotYet("your function returns nothing yet.")
+    found = float(found)
+    expected = within_group_auroc(truth, score, groups, n=2).value
+    everyone = within_group_auroc(truth, score, np.zeros(90), n=2).value
+    each = [
+        within_group_auroc(truth[groups == g], score[groups == g], np.zeros(n), n=2).value
+        for g, n in zip("ab", (30, 50), strict=True)
+    ]
+    expect(not np.isnan(found), "a group without a positive or a negative has no pairs: it adds nothing.")
+    expect(abs(found - everyone) > 1e-6, "that compares across groups, too: only pairs of one group count.")
+    expect(abs(found - np.mean(each)) > 1e-6, "that is the mean over groups; here all pairs count alike.")
+    expect_close(found, expected, "won pairs plus half the ties, divided by all pairs, both summed over groups.")
+    same = answer(truth, (groups == "a").astype(float), groups)
+    expect_close(same, 0.5, "a score that is constant within each group ties every pair.")
+    return "Only pairs of one type were compared."
+
+
+@checker("09-b")
+def _(answer):
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(3, 9, 4, generator=generator)
+    mask = torch.arange(9)[None] < torch.tensor([9, 5, 3])[:, None]
+    found = answer(tokens, mask)
+    if found is None:
+        raise NotYet("your function returns nothing yet.")
+    expect_shape(found, (3, 4), "one vector for each prompt.")
+    vectors = torch.nn.functional.normalize(tokens[torch.arange(3), mask.sum(1) - 1], dim=-1)
+    unit = torch.nn.functional.normalize(found.float(), dim=-1)
+    last = torch.nn.functional.normalize(tokens[:, -1], dim=-1)
+    expect(not torch.allclose(unit, last, atol=1e-4), "tokens[:, -1] is padding for all but the longest prompt.")
+    hint = "the last real position is the number of real positions minus one, another one for each prompt."
+    expect_close(unit, vectors, hint)
+    expect_close(found, vectors, "the right positions; now give each vector the length one.")
+    return "[SEP], wherever it stands."
+
+
+@checker("09-c")
+def _(answer):
+    rng = np.random.default_rng(11)
+    types = np.array(["x", "y", "z"])
+    known_types, new_types = rng.choice(types, 60), rng.choice(types, 25)
+    known = (rng.random(60) < np.where(known_types == "x", 0.9, 0.2)).astype(float)
+    known[::7] = np.nan
+    found = answer(known, known_types, new_types)
+    if found is None:
+        raise NotYet("your function returns nothing yet.")
+    expect_shape(found, (25,), "one score for each new cell.")
+    rates = {t: np.nanmean(known[known_types == t]) for t in types}
+    found = _numbers(found)
+    expect(not np.isnan(found).any(), "the truth of some learning cells is unknown (NaN): leave them out of the mean.")
+    hint = "the share of learning cells of the same type that have the concept."
+    expect_close(found, [rates[t] for t in new_types], hint)
+    return "It has not looked at a single picture."
+
+
+# --- 06 Practical tips
+
+
+@checker("06-a")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(1)
+    for count, size in ((12, 4), (23, 5), (3, 8)):
+        lengths = rng.integers(5, 40, count)
+        batches = [[int(n) for n in batch] for batch in answer(lengths.tolist(), size)]
+        expect(sorted(n for batch in batches for n in batch) == list(range(count)), "each number once: mind the rest.")
+        expect(max(map(len, batches)) <= size, f"a batch has more than size = {size} prompts.")
+        expect(len(batches) <= -(-count // size), "as few batches as needed: single prompts make no use of a batch.")
+        computed = sum(len(batch) * max(lengths[n] for n in batch) for batch in batches)
+        # Sorted and cut; which end gets the batch that is not full is left to the answer.
+        enough = max(_computed(np.sort(lengths), size), _computed(np.sort(lengths)[::-1], size))
+        expect(computed <= enough, "put prompts of like length into one batch.")
+    return "Equal lengths stand together, so hardly anything is padded."
+
+
+def _computed(lengths, size):
+    parts = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+    return sum(len(part) * part.max() for part in parts)
+
+
+@checker("06-b")
+def _(answer):
+    import torch
+
+    from .settings import SEED
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    features = torch.randn(6, 200, generator=torch.Generator().manual_seed(SEED))
+    features = features / features.norm(dim=-1, keepdim=True) * torch.tensor([0.1, 1, 1, 1, 1, 20])[:, None]
+    codes, scales = answer(features)
+    expect(codes.dtype == torch.int8, f"the codes are {codes.dtype}, asked for is torch.int8.")
+    expect_shape(codes, (6, 200), "One code for each number.")
+    expect_shape(scales, (6, 1), "One scale for each picture, as a column.")
+    expect(codes.unique().numel() > 50, "nearly all codes are alike: divide by the scale before you round.")
+    error = (codes * scales - features).abs() / features.abs().amax(1, keepdim=True)
+    wrapped = bool((codes.float() * features < -1e-6).any())
+    expect(not wrapped, "some codes have the wrong sign: int8 ends at 127, and 128 becomes -128.")
+    expect(error.max() > 0, "that is no rounding at all.")
+    expect(float(error.max()) < 0.75 / 127, "round to the nearest, and let the largest number of a picture become 127.")
+    return f"The largest error is {float(error.max()):.1%} of a picture's largest number, in a quarter of the bytes."
+
+
+@checker("06-c")
+def _(answer):
+    expected = 10_000 * 27 * 27 * 1152 * 2 / 1e9
+    answer = float(answer)
+    expect(answer < 1e6, "gigabytes are asked for: divide the bytes by 1e9.")
+    expect(abs(answer - 2 * expected) > 0.1, "that is float32.")
+    expect(abs(answer - expected / 729) > 1e-3, "those are the pooled vectors; there are many patches in a picture.")
+    expect_close(answer, expected, "pictures × patches × width × bytes of a number.", tolerance=0.1)
+    return "The pooled vectors of the same pictures take a share of it as small as one in the number of patches."
+
+
+# --- 10 Concept bottleneck
+
+
+@checker("10-a")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(3)
+    weights, score, mean = rng.normal(size=(4, 6)), rng.normal(2, 3, 6), rng.normal(2, 1, 6)
+    spread = rng.uniform(0.5, 3, 6)
+    found = answer(weights, score, mean, spread)
+    expect(found is not None and found is not Ellipsis, "your function returns nothing yet.")
+    expect_shape(found, (4, 6), "One term for each class and each concept: do not sum yet.")
+    found = _numbers(found)
+    expect(not np.allclose(found, weights * score), "the weights act on standardised scores.")
+    expect(not np.allclose(found, weights * (score - mean)), "minus the mean, and then over the standard deviation.")
+    expect_close(found, weights * ((score - mean) / spread), "weight times standardised score.", tolerance=1e-6)
+    return "Summed over concepts, plus the intercept, these are the logits."
+
+
+@checker("10-b")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    for logit_a, logit_b, weight_a, weight_b, spread in ((2.0, 0.5, 0.8, -0.4, 1.6), (1.0, -1.0, -0.5, 0.3, 0.2)):
+        found = answer(logit_a, logit_b, weight_a, weight_b, spread)
+        expect(found is not None and found is not Ellipsis, "your function returns nothing yet.")
+        expected = -(logit_a - logit_b) * spread / (weight_a - weight_b)
+        expect(not np.isclose(found, -expected), "mind the sign: the gap must close, not widen.")
+        expect(
+            not np.isclose(found, expected / spread), "that is in standard deviations: the score itself is asked for."
+        )
+        expect_close(found, expected, "the gap changes by (weight_a - weight_b) times change / spread.", tolerance=1e-6)
+    return "The smaller it is beside the concept's usual range, the more the decision hangs on it."
+
+
+@checker("10-c")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    from .metrics import auroc, within_group_auroc
+
+    rng = np.random.default_rng(4)
+    concept = rng.integers(0, 2, 200)
+    other = np.where(rng.random(200) < 0.8, concept, 1 - concept)
+    score = 2 * concept + 0.5 * other + rng.normal(size=200)
+    found = answer(score, concept, other)
+    expect(found is not None and found is not Ellipsis, "your function returns nothing yet.")
+    found = float(found)
+    everyone, swapped = (f(other, score, *g, n=2).value for f, g in ((auroc, ()), (within_group_auroc, (other,))))
+    expect(not np.isclose(found, everyone), "that compares cells with and without the concept, too.")
+    expect(np.isnan(swapped) or not np.isclose(found, swapped), "the groups are those of the concept.")
+    each = [auroc(other[concept == k], score[concept == k], n=2).value for k in (0, 1)]
+    pooled = within_group_auroc(other, score, concept, n=2).value
+    expect(not np.isclose(found, 1 - pooled), "that is one minus it: which argument is the truth?")
+    # Pairs pooled as in the helper, or the mean of the two groups: both compare like with like.
+    expect(
+        min(abs(found - pooled), abs(found - np.mean(each))) < 1e-6, "AUROC between cells that agree in the concept."
+    )
+    return "What remains above one half is not in the concept's name."
