@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import ClassVar
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -45,7 +46,7 @@ class CellDesigner(widgets.VBox):
         self.session = ConceptSession(model, processor)
         self.design = Design(self.session, start=start)
         self.result: Sweep | None = None
-        self._following, self._scale = False, 0.05
+        self._following, self._scale, self._reach = False, 0.05, 0.5
         self._random = np.random.default_rng(SEED)
         self._build()
         super().__init__([self._layout()])
@@ -67,19 +68,22 @@ class CellDesigner(widgets.VBox):
                 options=[(drawing.short(value), value) for value in values],
                 orientation="horizontal",
                 description=name.replace("_", " "),
-                style={"description_width": "150px"},
+                style={"description_width": "165px"},
                 layout={"width": "auto"},
             ).add_class("cc-choices")
             for name, values in ATTRIBUTES.items()
         }
         self.starts = widgets.Dropdown(
-            options=[("start from …", None), *((f"a typical {t}", t) for t in CELL_TYPES)], layout={"width": "190px"}
+            options=[("start from …", None), *((f"a typical {t}", t) for t in CELL_TYPES)], layout={"width": "180px"}
         )
-        self.dice = widgets.Button(description="Any cell", icon="random", tooltip="all attributes drawn independently")
+        fit = {"layout": {"width": "auto"}}
+        self.dice = widgets.Button(
+            description="Any cell", icon="random", tooltip="all attributes drawn independently", **fit
+        )
         self.back = widgets.Button(
-            description="Undo", icon="exchange", tooltip="the setting before; again: back", disabled=True
+            description="Undo", icon="exchange", tooltip="the setting before; again: back", disabled=True, **fit
         )
-        self.restart = widgets.Button(description="Reset", icon="undo", tooltip="Back to the first cell")
+        self.restart = widgets.Button(description="Reset", icon="undo", tooltip="Back to the first cell", **fit)
         self.facts = widgets.HTML()
         self.measure = widgets.Dropdown(options=MEASURES, description="Score")
         self.many = widgets.RadioButtons(
@@ -120,6 +124,8 @@ class CellDesigner(widgets.VBox):
         self.run.on_click(lambda button: self.sweep())
         self.side.observe(lambda change: self._answer(), "value")
 
+    _row: ClassVar = {"flex_flow": "row wrap", "align_items": "center"}
+
     def _layout(self) -> widgets.Widget:
         left = widgets.VBox(
             [self.picture, self.opacity, self.bar, self.seed, self.stain, self.before],
@@ -138,7 +144,7 @@ class CellDesigner(widgets.VBox):
         below = widgets.VBox(
             [
                 widgets.HTML("<b>Sweep: one attribute through all its values, while all else stands still</b>"),
-                widgets.HBox([self.attribute, self.seeds, self.others, self.side], layout={"flex_flow": "row wrap"}),
+                widgets.HBox([self.attribute, self.seeds, self.others, self.side], layout=self._row),
                 widgets.HBox([self.run, self.progress]),
                 self.answer,
             ]
@@ -267,6 +273,7 @@ class CellDesigner(widgets.VBox):
         change = None if change is None else change.loc[keys, measure]
         if change is not None:  # never shrinks, so that bars of one change compare with those of the last
             self._scale = max(self._scale, float(change.abs().max()))
+        self._reach = max(self._reach, float(scores.abs().max()))
         cosine = "cosine" in measure
         with self.table.hold_sync():
             self.table.caption = f"{measure} of {len(keys)} concepts"
@@ -275,8 +282,8 @@ class CellDesigner(widgets.VBox):
                     "title": "now",
                     "help": measure,
                     "kind": "change" if cosine else "bar",
-                    "low": -0.25 if cosine else 0,
-                    "high": max(0.75, float(scores.max())) if cosine else 1,
+                    "low": -self._reach if cosine else 0,
+                    "high": self._reach if cosine else 1,
                 },
                 {
                     "title": "change",

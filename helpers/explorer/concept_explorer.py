@@ -105,7 +105,7 @@ class ConceptExplorer(widgets.VBox):
             description="Phrase",
             placeholder="any words, then Enter",
             layout={"width": "400px"},
-        )
+        ).add_class("cc-phrase")
         self.pieces = widgets.ToggleButtons(style={"button_width": "auto"}, description="Pieces")
         self.table = ScoreTable(
             press="show its map",
@@ -204,7 +204,8 @@ class ConceptExplorer(widgets.VBox):
                 self.picture.data = drawing.encode_picture(sight.image)
                 self.picture.step, self.picture.extent = [x, y], [sight.grid.w * x, sight.grid.h * y]
             half = cosine_at_half(self.session.scales.concept_logit_scale, self.session.scales.concept_logit_bias)
-            self.bar.value = drawing.colour_bar(self.limits, half)
+            self.bar.value, self.found.value = drawing.colour_bar(self.limits, half), ""
+            self._describe()
             self._refresh()
             if note:
                 self.picture.status += f" {sight.name}: {note}."
@@ -225,6 +226,7 @@ class ConceptExplorer(widgets.VBox):
                 f"position {t}" + ("" if t in own else ", not part of the phrase") for t in range(len(phrase.pieces))
             ]
             self.pieces.options = options
+            self.pieces.index = 0  # equal options would keep the piece that was pressed
             self._refresh()
 
     def select(self, box: Sequence[float]) -> None:
