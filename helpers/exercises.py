@@ -371,19 +371,22 @@ def _(answer):
 def _(answer):
     expect(callable(answer), "give the function itself, without calling it.")
     rng = np.random.default_rng(0)
-    shares = rng.random((30, 4, 6)) * rng.random((30, 1, 1))
-    shares[:5] = 0
+    shares = rng.random((200, 4, 6)) * rng.random((200, 1, 1))
+    shares[:50] = 0
     found = answer(shares)
     _returned(found)
     found, inside = float(found), shares >= 0.5
     expect(
         not np.isclose(found, 0.5), "one half is chance for the AUROC; average precision depends on the mask's size."
     )
-    expect(not np.isclose(found, shares.mean()), "first decide which patches are inside: covered to at least one half.")
-    kept = inside[inside.any((1, 2)) & ~inside.all((1, 2))]
-    expect(not np.isclose(found, inside.mean()), "leave out pictures in which no patch is inside, as the helper does.")
-    expect_close(found, kept.mean(), "among patches drawn at random, which share is inside?")
-    return "Never read an average precision without it."
+    kept = inside[inside.any((1, 2)) & ~inside.all((1, 2))].reshape(-1, 24)
+    limit = "that is the share of patches inside: the limit for endlessly many patches. Grade some random maps and see."
+    expect(not np.isclose(found, kept.mean()) and not np.isclose(found, inside.mean()), limit)
+    place = np.arange(1, 25)
+    expected = ((1 + (place - 1) * (kept.sum(1, keepdims=True) - 1) / 23) / place).mean()
+    expect(not np.isclose(found, expected * len(kept) / 200, atol=0.02), "leave out pictures without a patch inside.")
+    expect_close(found, expected, "grade random maps and average: what does it tend to?", tolerance=0.02)
+    return "More than the share of patches inside, and the more so the smaller the part."
 
 
 @checker("11-b")
@@ -417,7 +420,7 @@ def _(answer):
     expect(isinstance(answer, dict), "give the dictionary.")
     expect(set(answer) == set(reasons), "keep the four failures as the keys.")
     open_ = [failure for failure, control in answer.items() if control is None or control is Ellipsis]
-    expect(not open_, f"still open: {', '.join(open_)}.")
+    expect(not open_, f"{len(open_)} of {len(reasons)} are still open.")
     unknown = [control for control in answer.values() if control not in reasons.values()]
     expect(not unknown, f"{', '.join(map(repr, unknown))}: the controls are {', '.join(sorted(reasons.values()))}.")
     wrong = [failure for failure in reasons if answer[failure] != reasons[failure]]

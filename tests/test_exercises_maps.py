@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch.nn.functional as F
+from sklearn.metrics import average_precision_score
 
 import helpers
 
@@ -26,6 +27,13 @@ def above_chance(maps, shares):
 
 
 def chance(shares):
+    inside = (shares >= 0.5).reshape(len(shares), -1)
+    inside = inside[inside.any(1) & ~inside.all(1)]
+    rng = np.random.default_rng(1)
+    return np.mean([average_precision_score(row, rng.random(len(row))) for row in inside for _ in range(20)])
+
+
+def prevalence(shares):
     inside = shares >= 0.5
     return inside[inside.any((1, 2)) & ~inside.all((1, 2))].mean()
 
@@ -87,8 +95,10 @@ def test_right_answers(capsys, name, answer):
         ),
         ("11-a", lambda shares: ..., "returns nothing yet"),
         ("11-a", lambda shares: 0.5, "chance for the AUROC"),
-        ("11-a", lambda shares: shares.mean(), "covered to at least one half"),
-        ("11-a", lambda shares: (shares >= 0.5).mean(), "no patch is inside"),
+        ("11-a", prevalence, "endlessly many patches"),
+        ("11-a", lambda shares: (shares >= 0.5).mean(), "endlessly many patches"),
+        ("11-a", lambda shares: chance(shares) * (shares >= 0.5).any((1, 2)).mean(), "without a patch inside"),
+        ("11-a", lambda shares: 0.9, "what does it tend to"),
         ("11-b", lambda map_, count: None, "returns nothing yet"),
         ("11-b", lambda map_, count: ~keep(map_, count), "True where it stays"),
         ("11-b", lambda map_, count: keep(-map_, count), "most important patches go first"),
