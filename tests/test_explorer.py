@@ -358,6 +358,12 @@ def test_pictures_are_sent_small(size, shown):
     assert Image.open(io.BytesIO(drawing.encode_picture(Image.new("RGB", size)))).size == shown
 
 
+@pytest.mark.parametrize("box", [(0, 0, 0.1, 0.1), (0.45, 0.45, 0.55, 0.55), (0.9, 0.9, 1, 1), (0.9, 0, 1, 0.1)])
+def test_crops_are_of_one_size(box):
+    assert drawing.crop(Image.new("RGB", (200, 100)), box).size == (68, 34)
+    assert drawing.crop(Image.new("RGB", (1, 1)), box).size == (1, 1)
+
+
 def test_the_colour_bar_marks_one_half_where_it_is():
     assert "<i " in drawing.colour_bar((0, 0.5), 0.1) and "left:20.0%" in drawing.colour_bar((0, 0.5), 0.1)
     assert "<i " not in drawing.colour_bar((0, 0.5), 0.9)
@@ -582,7 +588,7 @@ def test_starts_dice_and_reset(designer):
     designer.starts.value = "lymphocyte"
     assert designer.controls["granularity"].value == "no" and "lymphocytes" in designer.facts.value
     designer.dice.click()
-    assert designer.starts.value is None
+    assert designer.starts.value == ""
     designer.restart.click()
     assert designer.design.now.setting == designer.design.start and designer.back.disabled
 

@@ -74,7 +74,7 @@ class CellDesigner(widgets.VBox):
             for name, values in ATTRIBUTES.items()
         }
         self.starts = widgets.Dropdown(
-            options=[("start from …", None), *((f"a typical {t}", t) for t in CELL_TYPES)], layout={"width": "180px"}
+            options=[("start from …", ""), *((f"a typical {t}", t) for t in CELL_TYPES)], layout={"width": "180px"}
         )
         fit = {"layout": {"width": "auto"}}
         self.dice = widgets.Button(
@@ -158,7 +158,7 @@ class CellDesigner(widgets.VBox):
         with telling(self.picture, "Drawing …"):
             self.design.reset()
             self._scale, self.result, self._random = 0.05, None, np.random.default_rng(SEED)
-            self.opacity.value, self.starts.value = 0, None
+            self.opacity.value, self.starts.value = 0, ""
             self.answer.value = "<p>No sweep yet: choose an attribute and press Sweep.</p>"
             self._follow()
 
@@ -229,7 +229,7 @@ class CellDesigner(widgets.VBox):
                 control.value = getattr(now.setting.cell, name)
             self.seed.value, self.stain.value = now.setting.seed, now.setting.stain
             if now.setting.cell != typical_cell(self.starts.value or CELL_TYPES[0]):
-                self.starts.value = None
+                self.starts.value = ""
         self.back.disabled = before is None
         self.picture.data = drawing.encode_picture(now.sight.image)
         grid = now.sight.grid

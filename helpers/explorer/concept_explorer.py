@@ -97,7 +97,7 @@ class ConceptExplorer(widgets.VBox):
             description="Picture",
         )
         self.picture = Picture(hint=HINT, files=True)
-        self.opacity = widgets.FloatSlider(0.6, min=0, max=1, step=0.05, description="Map", readout_format=".0%")
+        self.opacity = widgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="Map", readout_format=".0%")
         self.bar = widgets.HTML()
         self.phrase = widgets.Combobox(
             options=self.session.vocabulary,
@@ -174,7 +174,7 @@ class ConceptExplorer(widgets.VBox):
 
     def reset(self) -> None:
         """Back to the first picture, phrase and box."""
-        self.typed, self.opacity.value = [], 0.6
+        self.typed, self.opacity.value = [], 0.5
         self.by.value, self.found.value = "here", ""
         self.compare.value = [text for text in self._start["compare"] if text in self.session.vocabulary]
         self.picture.box, self.shown = [], ""

@@ -76,11 +76,14 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def crop(image: Image.Image, box: Box, around: float = 0.12) -> Image.Image:
-    """A piece of a picture: the box (shares) and something around it."""
-    width, height = image.size
-    left, top, right, bottom = box
-    corners = (left - around) * width, (top - around) * height, (right + around) * width, (bottom + around) * height
-    return image.crop(tuple(int(min(max(c, 0), side)) for c, side in zip(corners, (width, height) * 2, strict=True)))
+    """A piece of a picture: the box (shares) and what is around it; at an edge it moves inwards and keeps its size."""
+    corners = []
+    for side, start, end in zip(image.size, box[:2], box[2:], strict=True):
+        length = min(1.0, end - start + 2 * around)
+        first = min(max(start - around, 0.0), 1 - length)
+        corners.append((round(first * side), max(round((first + length) * side), round(first * side) + 1)))
+    (left, right), (top, bottom) = corners
+    return image.crop((left, top, right, bottom))
 
 
 def short(value: str) -> str:

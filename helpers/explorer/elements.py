@@ -33,7 +33,7 @@ class Picture(anywidget.AnyWidget):
     data = traitlets.Bytes(b"").tag(sync=True)
     overlay = traitlets.Bytes(b"").tag(sync=True)
     extent = traitlets.List([1.0, 1.0]).tag(sync=True)
-    opacity = traitlets.Float(0.6).tag(sync=True)
+    opacity = traitlets.Float(0.5).tag(sync=True)
     box = traitlets.List([]).tag(sync=True)
     step = traitlets.List([0.1, 0.1]).tag(sync=True)
     marks = traitlets.List([]).tag(sync=True)

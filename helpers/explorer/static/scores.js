@@ -70,9 +70,9 @@ function render({ model, el }) {
         const node = element("td", { title: cell.title }, line);
         if (cell.value !== null) {
           const { left, width, side } = bar(columns[k], cell.value);
-          const node_ = element("i", { class: side }, node);
-          node_.style.left = `${left}%`;
-          node_.style.width = `${width}%`;
+          const strip = element("i", { class: side }, element("b", { class: "cc-track" }, node));
+          strip.style.left = `${left}%`;
+          strip.style.width = `${width}%`;
         }
         element("span", { text: cell.text }, node);
       });
