@@ -712,3 +712,69 @@ def _(answer):
         min(abs(found - pooled), abs(found - np.mean(each))) < 1e-6, "AUROC between cells that agree in the concept."
     )
     return "What remains above one half is not in the concept's name."
+
+
+# --- 12 Your own images
+
+
+@checker("12-a")
+def _(answer):
+    import pandas as pd
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    labels = pd.Series({"c.png": "monocyte", "a.png": "basophil", "d.png": "neutrophil", "b.png": "monocyte"})
+    found = answer(labels, ["a.png", "b.png", "x.png", "c.png"])
+    expect(found is not None and found is not Ellipsis, "your function returns nothing yet.")
+    found = [None if pd.isna(label) else label for label in found]
+    expect(len(found) == 4, f"one label for each of the 4 names, not {len(found)}.")
+    expect(found[:2] + found[3:] != ["monocyte", "basophil", "neutrophil"], "those are labels in the CSV's order.")
+    expect(found[2] is None, "a file without a label gets None, and not another file's label.")
+    expect(found == ["basophil", "monocyte", None, "monocyte"], "look each name up in the index of the labels.")
+    return "Names are looked up, positions are never trusted."
+
+
+@checker("12-b")
+def _(answer):
+    expect(callable(answer), "give the function itself, without calling it.")
+    rng = np.random.default_rng(5)
+    for count, size in ((400, 40), (60, 12)):
+        groups = np.array([f"patient {k}" for k in rng.integers(0, size, count)])
+        found = answer(groups)
+        expect(found is not None and found is not Ellipsis, "your function returns nothing yet.")
+        found = np.asarray(found)
+        expect_shape(found, (count,), "True or False for each picture.")
+        expect(found.dtype == bool, f"boolean values are asked for, these are {found.dtype}.")
+        both = set(groups[found]) & set(groups[~found])
+        expect(not both, f"{len(both)} of the {len(set(groups))} groups stand on both sides.")
+        expect(0.15 <= found.mean() <= 0.35, f"the test side holds {found.mean():.0%} of the pictures, not about 25%.")
+    return "No patient is on both sides, so nothing can be passed by recognising one."
+
+
+@checker("12-c")
+def _(answer):
+    from html.parser import HTMLParser
+
+    class Cell(HTMLParser):
+        def __init__(self, page):
+            super().__init__()
+            self.tags, self.text = [], ""
+            self.feed(page)
+            self.close()
+
+        def handle_starttag(self, tag, attrs):
+            self.tags.append(tag)
+
+        def handle_data(self, data):
+            self.text += data
+
+    expect(callable(answer), "give the function itself, without calling it.")
+    for text in ("basophil", "<script>alert('1')</script>", 'a "quoted" <b>name</b> & more', "&lt;is text, too&gt;"):
+        found = answer(text)
+        expect(found is not None and found is not Ellipsis, "your function returns nothing yet.")
+        expect(found.startswith("<td") and found.endswith("</td>"), "the cell starts with <td> and ends with </td>.")
+        cell = Cell(found)
+        expect(
+            cell.tags == ["td"], f"the text {text!r} brought a tag of its own along: <{'>, <'.join(cell.tags[1:])}>."
+        )
+        expect(cell.text == text, f"{text!r} shows up as {cell.text!r}. Escape once, and the ampersand first.")
+    return "Any text shows up as it is, and none of it runs."
