@@ -342,4 +342,6 @@ class CellDesigner(widgets.VBox):
         figure = drawing.sweep_figure(drawing.sweep_canvas(self.result, self.side.value), self.result, self.side.value)
         text = self.result.summary(self.side.value)
         alt = f"Change of every concept's score as the {self.result.attribute.replace('_', ' ')} changes. {text}"
-        self.answer.value = f"<p>{text}</p>" + drawing.inline(drawing.figure_png(figure), alt, 980)
+        self.answer.value = f"<p>{text.replace(chr(10), '<br>')}</p>" + drawing.inline(
+            drawing.figure_png(figure), alt, 980
+        )

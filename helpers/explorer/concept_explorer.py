@@ -285,7 +285,7 @@ class ConceptExplorer(widgets.VBox):
             raise ValueError("There is no picture yet: open one first.")
         region = self._ranking() if self.patches else None
         return drawing.explorer_figure(
-            plt.figure(figsize=(13, 3.6), layout="constrained"),
+            plt.figure(figsize=(12, 3.4), layout="constrained"),
             self.sight,
             self._map(),
             self._title(),

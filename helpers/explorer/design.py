@@ -219,15 +219,21 @@ class Sweep:
         return table
 
     def summary(self, side: str = "global") -> str:
-        """What came out, in two sentences; how many alarms chance alone would raise is said beside their number."""
-        verdicts = self.changes(side)["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
+        """What came out, in three lines: called changes, uncalled ones beside what chance gives, and their sizes."""
+        changes = self.changes(side)
+        verdicts = changes["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
         right, wrong, silent, uncalled, still, _ = verdicts
-        chance = 0.05 * (uncalled + still)
-        return (
+        lines = [
             f"{right} of {right + wrong + silent} changes that the truth calls for are there; {silent} are not, "
-            f"{wrong} go the wrong way. Of {uncalled + still} that it does not call for, {uncalled} are there as "
-            f"well; chance alone would give about {chance:.0f}."
-        )
+            f"{wrong} go the wrong way.",
+            f"Of {uncalled + still} that it does not call for, {uncalled} are there as well; chance alone would give "
+            f"about {0.05 * (uncalled + still):.0f}.",
+        ]
+        size = changes["change"].abs()
+        called, quiet = size[changes["expected"].abs() == 1], size[changes["expected"] == 0]
+        if len(called) and len(quiet):
+            lines.append(f"Their median size: {called.median():.3f} where called for, {quiet.median():.3f} where not.")
+        return "\n".join(lines)
 
 
 def verdict(low: float, high: float, expected: float) -> str:
