@@ -391,7 +391,7 @@ def train(options: argparse.Namespace) -> None:
         else []
     )
     with log_file.open("w", newline="") as log:
-        writer = csv.writer(log)
+        writer = csv.writer(log, lineterminator="\n")
         writer.writerows(kept or [["step", "learning_rate_factor", "it_align", "rc_align"]])
         bar = tqdm(loader, initial=start, total=options.steps, desc="steps", mininterval=10)
         for step, batch in enumerate(bar, start):
