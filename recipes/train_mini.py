@@ -43,8 +43,8 @@ STAGE_ONE = 0.1
 """The share of the steps that trains with IT-Align alone."""
 
 CLOSE_UPS = 0.2678
-"""From this share of the steps on, a third of the rendered pictures are close-ups. A nucleus, its cytoplasm and its cell
-are nearly always in a picture together; only where one fills the view without the others can their maps come apart."""
+"""From this share of the steps on, a third of the rendered pictures are close-ups. Nucleus, cytoplasm and cell are
+nearly always in a picture together; only where one fills the view without the others can their maps come apart."""
 
 SPARSE = 0.6
 """The share of the steps that looks at a random half of the patches, another half at every step (FLIP, Li et al., CVPR

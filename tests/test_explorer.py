@@ -307,7 +307,7 @@ def invented(answers, truths, *, seeds=6):
     """A sweep of two values in which each concept's cosine changes by a given amount, and a little noise."""
     rng = np.random.default_rng(0)
     cosines = rng.normal(0, 0.2, (seeds, 1, len(answers))).repeat(2, 1)  # seeds differ, values do not
-    cosines[:, 1] += np.array(answers) + rng.normal(0, 0.001, (seeds, len(answers)))
+    cosines[:, 1] += np.array(answers) + rng.normal(0, 0.0001, (seeds, len(answers)))
     truth = np.zeros((seeds, 2, len(answers)))
     truth[:, 1] = truths
     names = [f"concept {k}" for k in range(len(answers))]
