@@ -1,7 +1,5 @@
 """The guide's own code, sections 1 to 5 and 7, as it stands there; only model id, images and login differ."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -101,10 +99,8 @@ with torch.no_grad():
 print(sim.shape)  # [B, num_texts]
 """
 
-shipped = pytest.mark.skipif(not Path(helpers.MODEL_ID).is_dir(), reason="the shipped model is not there yet")
 
-
-@pytest.fixture(params=["tiny", pytest.param("shipped", marks=shipped)])
+@pytest.fixture(params=["tiny", "shipped"])
 def source(request, tiny_model_folder) -> str:
     return str(tiny_model_folder) if request.param == "tiny" else helpers.MODEL_ID
 

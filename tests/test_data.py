@@ -11,7 +11,7 @@ from PIL import Image
 
 import helpers
 from helpers.bloodcells import CELL_TYPES, PARTS
-from helpers.data import ATLAS, BLOODMNIST_TYPES
+from helpers.data import BLOODMNIST_TYPES
 
 
 @pytest.fixture
@@ -98,7 +98,6 @@ def test_splits(small_atlas):
         helpers.load_atlas(folder=small_atlas / "images")
 
 
-@pytest.mark.skipif(not (ATLAS / "cells.csv").is_file(), reason="data/atlas has not been rendered yet")
 def test_the_shipped_atlas():
     atlas = helpers.load_atlas()
     assert set(atlas.table["split"]) == {"learn", "test"}
