@@ -148,11 +148,14 @@ class Photographs:
             truths[key] = True if len(inside) and inside.max() >= 0.5 else None
         return Crop(square, truths, cell_type if whole else None, box, name)
 
-    def random_crop(self, rng: np.random.Generator, name: str) -> Crop:
-        """A crop around a white cell, off-centre, at a random scale; one time in five a square from anywhere."""
+    def random_crop(self, rng: np.random.Generator, name: str, close: bool = False) -> Crop:
+        """A crop around a white cell, off-centre, at a random scale; one time in five a square from anywhere.
+
+        ``close``: always a small square from anywhere.
+        """
         width, height = self.images[name].size
         white = self.boxes[name]["WBC"]
-        if len(white) and rng.random() < 0.8:
+        if len(white) and not close and rng.random() < 0.8:
             xmin, ymin, xmax, ymax = white[rng.integers(len(white))]
             box_side = max(xmax - xmin, ymax - ymin)
             side = min(box_side * rng.uniform(1.1, 2.4), width, height)
@@ -160,7 +163,7 @@ class Photographs:
             left = (xmin + xmax) / 2 - side / 2 + rng.uniform(-slack, slack)
             top = (ymin + ymax) / 2 - side / 2 + rng.uniform(-slack, slack)
         else:
-            side = rng.uniform(0.3, 0.9) * height
+            side = rng.uniform(*((0.12, 0.4) if close else (0.3, 0.9))) * height
             left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
         return self.crop(
             name, float(np.clip(left, 0, width - side)), float(np.clip(top, 0, height - side)), float(side)

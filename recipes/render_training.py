@@ -1,6 +1,6 @@
 """Render the training pictures once, into shards on disk that training maps into memory.
 
-    python -m recipes.render_training --out build/training --pictures 24000
+    python -m recipes.render_training --out build/training --pictures 40000
 
 Shards that exist are kept, so an interrupted run goes on where it stopped. Picture number i depends on i alone.
 """
@@ -28,7 +28,7 @@ TRAINING_SEED = 1_000_000
 """Seeds of training pictures start here; evaluation and the atlas start at other millions: none is ever shared."""
 
 DESIGNS = ("balanced", "decorrelated", None)
-DESIGN_SHARES = (0.4, 0.48, 0.12)
+DESIGN_SHARES = (0.38, 0.56, 0.06)
 
 
 def training_scene(number: int) -> tuple[Cell | None, int]:
@@ -64,7 +64,7 @@ def _render_shard(out: Path, shard: int) -> int:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/training"))
-    parser.add_argument("--pictures", type=int, default=24_000)
+    parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)

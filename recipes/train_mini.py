@@ -1,14 +1,15 @@
 """Train conceptclip-mini with the two losses of the paper (arXiv 2501.15579; ConceptCLIP facts, section 5).
 
     python -m recipes.render_training --out build/training
-    python -m recipes.train_mini --rendered build/training --photographs BCCD_FOLDER --out build/mini
+    torchrun --nproc-per-node 2 -m recipes.train_mini --photographs BCCD_FOLDER --out build/mini
 
-Stage one is IT-Align alone, stage two IT-Align + 0.5 RC-Align. Two things differ from the paper, both because the truth
-of every rendered picture is known: a caption counts as a true pair with *every* picture of the batch of which it is
-true, not only with the one that it was written for, and pairs of which nobody knows whether they are true are left out
-of both sums.
+Stage one is IT-Align alone, stage two IT-Align + 0.5 RC-Align. Three things differ from the paper, all because the
+truth of every rendered picture is known: a caption counts as a true pair with *every* picture of the batch of which it
+is true, not only with the one that it was written for; pairs of which nobody knows whether they are true are left out
+of both sums; and RC-Align looks at a region of the picture, whose truth the masks tell.
 
-Batch number i depends on the seed and on i alone; an interrupted run resumes from its last checkpoint.
+A step is two batches, whose gradients are averaged: one after the other in one process, or side by side in the two that
+torchrun starts. Batch number i depends on the seed and on i alone; an interrupted run resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import argparse
 import csv
 import json
 import math
+import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,17 +41,52 @@ from .tokenizer import VOCABULARY, make_tokenizer
 
 KEYS = tuple(CONCEPTS)
 RC_WEIGHT = 0.5
+PATCH = 16
+GRID = SIZE // PATCH
 NO_MASKS = np.zeros((len(PARTS), 1, 1), np.uint8)
-STAGE_ONE = 0.1
+STAGE_ONE = 0.04
 """The share of the steps that trains with IT-Align alone."""
 
-CLOSE_UPS = 0.2678
-"""From this share of the steps on, a third of the rendered pictures are close-ups. Nucleus, cytoplasm and cell are
-nearly always in a picture together; only where one fills the view without the others can their maps come apart."""
+HALVES = 2
+"""Batches in a step."""
 
-SPARSE = 0.6
-"""The share of the steps that looks at a random half of the patches, another half at every step (FLIP, Li et al., CVPR
-2023): half the work for a step of about the same use, while there is still much to learn."""
+
+class View(NamedTuple):
+    """How the pictures of a batch are looked at.
+
+    Attributes:
+        grid: patches on a side. Fewer than the whole picture's 14 lie at a random place of the model's grid, so that
+            all of its position vectors are trained: small views cost little, and show what the captions are about.
+        pictures: how many in a batch.
+        captions: how many in a batch. Each is compared with every picture, so fewer than the pictures will do.
+        early, late: the share of the steps that look this way, before and after ``COOL_DOWN``.
+    """
+
+    grid: int
+    pictures: int
+    captions: int
+    early: float
+    late: float
+
+
+VIEWS = {
+    # The white cell, whole: its type and attributes.
+    "cell": View(8, 96, 64, 0.60, 0.40),
+    # So close that one part can fill the view: nucleus, cytoplasm, red cells and background are nearly always in a
+    # picture together.
+    "part": View(5, 128, 64, 0.20, 0.15),
+    "whole": View(14, 32, 64, 0.20, 0.45),
+}
+
+WHOLE_REGION = 0.25
+"""How often the region that RC-Align looks at is the whole view, as in the paper; else it is a square of its patches.
+
+RC-Align asks only that *some* patch of the picture knows of a concept, and every patch attends to all others. Asked of
+whole views alone, the empty background learned to tell of the nucleus. Asked of a region whose truth is known, a patch
+must not speak of what lies outside."""
+
+COOL_DOWN = 0.7
+"""From this share of the steps on the learning rate falls to nothing."""
 
 
 def mini_config(tokenizer) -> ConceptCLIPConfig:
@@ -57,10 +95,10 @@ def mini_config(tokenizer) -> ConceptCLIPConfig:
         vision_config={
             "hidden_size": 128,
             "intermediate_size": 512,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 2,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
             "image_size": SIZE,
-            "patch_size": 16,
+            "patch_size": PATCH,
             "hidden_act": "gelu",
         },
         text_config={
@@ -108,35 +146,95 @@ class Rendered:
         return self.images[shard][i], self.masks[shard][i], cell, row["visible"]
 
 
-def random_view(rng: np.random.Generator, image: np.ndarray, masks: np.ndarray, crops: float, close: float = 0.5):
-    """One of the eight symmetries of the square, and sometimes a crop of a random size at a random place.
+def choose_square(rng: np.random.Generator, view: str, masks: np.ndarray) -> tuple[int, int, int]:
+    """Where a view of a rendered picture is cut.
 
     Args:
         rng: where every choice comes from.
-        image: [SIZE, SIZE, 3] uint8.
-        masks: [parts, h, w] uint8, the shares of each part.
-        crops: how often to crop.
-        close: the share of the crops that come so close that a single part can fill the view; the others are gentle.
+        view: a key of :data:`VIEWS`.
+        masks: [parts, h, h] uint8, the shares of each part in cells of a picture.
 
     Returns:
-        (image [SIZE, SIZE, 3] uint8, masks [parts, h, w] uint8 of the same view).
+        (left, top, side), in cells of the masks.
     """
-    if rng.random() < crops:
-        side = int(SIZE * (rng.uniform(0.2, 0.65) if rng.random() < close else rng.uniform(0.8, 1.0))) // 4 * 4
-        top, left = (int(rng.integers(0, SIZE - side + 1)) // 4 * 4 for _ in range(2))
-        image = image[top : top + side, left : left + side]
-        scale = SIZE // masks.shape[-1]
-        masks = masks[:, top // scale : (top + side) // scale, left // scale : (left + side) // scale]
-        image = np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    size = masks.shape[-1]
+    if view == "cell":
+        rows, columns = np.nonzero((masks[0] | masks[1]) > 127)
+        if len(rows):
+            box = np.array([[columns.min(), columns.max() + 1], [rows.min(), rows.max() + 1]])
+            extent = int((box[:, 1] - box[:, 0]).max())
+            side = int(np.clip(extent * rng.uniform(1.0, 1.7), 16, size))
+            first, last = np.maximum(box[:, 1] - side, 0), np.minimum(box[:, 0], size - side)
+            left, top = (int(rng.integers(min(ends), max(ends) + 1)) for ends in zip(first, last, strict=True))
+            return left, top, side
+    if view == "whole":
+        side = int(size * rng.uniform(0.8, 1.0)) if rng.random() < 0.25 else size
+        left, top = (int(v) for v in rng.integers(0, size - side + 1, size=2))
+        return left, top, side
+    side = max(int(size * rng.uniform(0.14, 0.5)), VIEWS[view].grid)  # a patch is one cell of the masks at least
+    shown = [*masks, 255 - masks.max(0)]
+    rows, columns = np.nonzero(shown[rng.integers(len(shown))] > 127)
+    if len(rows) and rng.random() < 0.8:
+        i = rng.integers(len(rows))
+        left, top = (int(np.clip(v[i] - rng.integers(side), 0, size - side)) for v in (columns, rows))
+    else:
+        left, top = (int(v) for v in rng.integers(0, size - side + 1, size=2))
+    return left, top, side
+
+
+def cut(image: np.ndarray, masks: np.ndarray, left: int, top: int, side: int, pixels: int):
+    """A square of a picture and of its masks.
+
+    Args:
+        image: [S, S, 3] uint8.
+        masks: [parts, h, h] uint8.
+        left, top, side: the square, in cells of the masks.
+        pixels: the side of the image to return.
+
+    Returns:
+        (image of that side, masks [parts, side, side] uint8).
+    """
+    scale = image.shape[0] // masks.shape[-1]
+    box = tuple(scale * v for v in (left, top, left + side, top + side))
+    # Of equal size and place, `resize` copies.
+    image = Image.fromarray(image).resize((pixels, pixels), Image.Resampling.BILINEAR, box)
+    return image, masks[:, top : top + side, left : left + side]
+
+
+def turn(rng: np.random.Generator, image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One of the eight symmetries of the square, the same for an image [H, W, 3] and masks [parts, h, w]."""
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-    image, masks = np.rot90(image, turns, (0, 1)), np.rot90(masks, turns, (1, 2))
+    image, masks = np.rot90(image, turns), np.rot90(masks, turns, (1, 2))
     return (image[:, ::-1], masks[:, :, ::-1]) if mirror else (image, masks)
 
 
-def view_truth(cell: Cell | None, visible: float, all_masks: np.ndarray, masks: np.ndarray) -> dict[str, bool | None]:
-    """The truth of a view, from what its masks still show."""
-    areas = {part: float(mask.sum(dtype=np.int64)) for part, mask in zip(PARTS, masks, strict=True)}
-    full = float(all_masks[:2].sum(dtype=np.int64))
+def choose_region(rng: np.random.Generator, grid: int) -> tuple[int, int, int]:
+    """(left, top, side) of the square that RC-Align looks at, in patches of a view of ``grid`` × ``grid``."""
+    side = grid if rng.random() < WHOLE_REGION else int(rng.integers(1, grid))
+    left, top = rng.integers(0, grid - side + 1, size=2)
+    return int(left), int(top), side
+
+
+SEEN_IN = {
+    "chromatin": ("nucleus", 0.002, 0.2),
+    "cytoplasm": ("cytoplasm", 0.002, 0.1),
+    "texture": ("cytoplasm", 0.002, 0.1),
+    "granules": ("granules", 0.0005, 0.01),
+    "vacuoles": ("vacuoles", 0.0005, 0.01),
+}
+"""Group of concepts → the part that shows them, absent below and plain from these shares of the view."""
+
+
+def view_truth(
+    cell: Cell | None, visible: float, all_masks: np.ndarray, masks: np.ndarray, patches: int = GRID * GRID
+) -> dict[str, bool | None]:
+    """The truth of a view or of a region of it, from what its masks still show.
+
+    A cell that the view cuts has unknown attributes, but for those of a part that is well in view. Of a part that fills
+    less than a tenth of one of the ``patches`` it is unknown whether a patch could show it.
+    """
+    areas = dict(zip(PARTS, masks.reshape(len(PARTS), -1).sum(1, dtype=float).tolist(), strict=True))
+    full = float(all_masks[:2].sum(dtype=float))
     pixels = 255.0 * masks[0].size
     shares = {part: area / pixels for part, area in areas.items()}
     shares["white cell"] = shares["nucleus"] + shares["cytoplasm"]
@@ -145,37 +243,54 @@ def view_truth(cell: Cell | None, visible: float, all_masks: np.ndarray, masks: 
     )
     shares["background"] = float((255 - covered.clip(0, 255)).sum() / pixels)
     kept = (areas["nucleus"] + areas["cytoplasm"]) / full if full else 1.0
-    return truth(cell, shares, visible * kept)
+    result = truth(cell, shares, visible * kept)
+    for concept in CONCEPTS.values():
+        if concept.present is not None and result[concept.key] and shares[concept.part] < 0.1 / patches:
+            result[concept.key] = None
+    for concept in CONCEPTS.values() if cell is not None else ():
+        if result[concept.key] is None and concept.group in SEEN_IN:
+            part, absent_below, enough = SEEN_IN[concept.group]
+            if shares[part] >= enough:
+                result[concept.key] = all(getattr(cell, name) in values for name, values in concept.when.items())
+            elif shares[part] < absent_below and concept.part is not None:
+                result[concept.key] = False
+    return result
 
 
-def random_colour(rng: np.random.Generator, image: np.ndarray) -> torch.Tensor:
+LEVELS = np.linspace(0, 1, 256)
+NOISE = np.random.default_rng(SEED).standard_normal(2**20, np.float32)
+"""Normal noise to cut from: drawing it anew for every picture would take longer than all the rest."""
+
+
+def random_colour(rng: np.random.Generator, image: Image.Image) -> np.ndarray:
     """Another stain, lamp and camera: gamma, hue, saturation, white balance, contrast, brightness and noise.
 
     Args:
-        image: [H, W, 3] uint8.
+        rng: where every choice comes from.
+        image: any size, RGB.
 
     Returns:
-        [3, H, W] float32 in [-1, 1], as the model takes it.
+        [H, W, 3] uint8.
     """
-    # Gamma by a table of 256 values; everything else is one affine map of the three channels.
-    table = (np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.22))).astype(np.float32)
-    pixels = table[image.reshape(-1, 3).T]
+    strength = rng.uniform(0, 1.25)  # some pictures stay as they are
+    gamma = (255 * LEVELS ** np.exp(strength * rng.normal(0, 0.22)) + 0.5).astype(np.uint8)
+    image = Image.fromarray(gamma[np.asarray(image)])
     # Hue: a rotation about the grey axis (Rodrigues); saturation: towards or away from grey.
-    angle, axis = rng.normal(0, 0.10), np.full(3, 3**-0.5)
+    angle, axis = strength * rng.normal(0, 0.10), np.full(3, 3**-0.5)
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     rotate = np.eye(3) * math.cos(angle) + cross * math.sin(angle) + (1 - math.cos(angle)) * np.outer(axis, axis)
-    saturation = rng.uniform(0.55, 1.5)
+    saturation = 1 + strength * rng.uniform(-0.4, 0.45)
     saturate = saturation * np.eye(3) + (1 - saturation) * np.array([0.299, 0.587, 0.114])
-    matrix = np.diag(np.exp(rng.normal(0, 0.08, 3))) @ rotate @ saturate
-    mean = matrix @ pixels.mean(1)
-    contrast, brightness = rng.uniform(0.7, 1.3), rng.uniform(0.85, 1.15)
-    pixels = (contrast * matrix).astype(np.float32) @ pixels + ((brightness - contrast) * mean).astype(np.float32)[
-        :, None
-    ]
+    matrix = np.diag(np.exp(strength * rng.normal(0, 0.08, 3))) @ rotate @ saturate
+    mean = matrix @ np.asarray(image.reduce(4)).mean((0, 1))
+    contrast, brightness = 1 + strength * rng.uniform(-0.28, 0.28), 1 + strength * rng.uniform(-0.14, 0.14)
+    affine = np.column_stack([contrast * matrix, (brightness - contrast) * mean])
+    pixels = np.asarray(image.convert("RGB", affine.flatten().tolist()))
     if rng.random() < 0.3:
-        pixels += np.float32(rng.uniform(0, 0.04)) * rng.standard_normal(pixels.shape, np.float32)
-    pixels = (pixels.clip(0, 1) - np.float32(0.5)) / np.float32(0.5)
-    return torch.from_numpy(pixels.reshape(3, *image.shape[:2]))
+        start = int(rng.integers(len(NOISE) - pixels.size))
+        noise = np.float32(rng.uniform(0, 10)) * NOISE[start : start + pixels.size].reshape(pixels.shape)
+        pixels = (pixels + noise).clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def distract(rng: np.random.Generator, text: str, words: list[str]) -> tuple[str, int]:
@@ -205,30 +320,51 @@ class Batches(Dataset):
             self.weights = weights / weights.sum()
 
     def __len__(self) -> int:
-        return self.options.steps
+        return self.options.steps * HALVES
 
-    def _picture(self, rng: np.random.Generator, real: bool, close_ups: bool):
+    def _picture(self, rng: np.random.Generator, view: str, real: bool):
+        """(image, its truths, the square of patches for RC-Align, the truths of that square)."""
+        grid = VIEWS[view].grid
+        pixels = grid * PATCH
         if real:
             name = self.photographs.names[rng.choice(len(self.weights), p=self.weights)]
-            crop = self.photographs.random_crop(rng, name)
-            image, _ = random_view(rng, np.asarray(crop.image), NO_MASKS, crops=0.0)
-            return random_colour(rng, image), crop.truths
+            crop = self.photographs.random_crop(rng, name, close=view == "part")
+            image = random_colour(rng, crop.image.resize((pixels, pixels), Image.Resampling.BICUBIC))
+            return turn(rng, image, NO_MASKS)[0], crop.truths, (0, 0, grid), crop.truths
         whole, all_masks, cell, visible = self.rendered[int(rng.integers(len(self.rendered)))]
-        image, masks = random_view(rng, whole, all_masks, *((0.5, 0.7) if close_ups else (0.25, 0.5)))
-        return random_colour(rng, image), view_truth(cell, visible, all_masks, masks)
+        image, masks = cut(whole, all_masks, *choose_square(rng, view, all_masks), pixels)
+        image, masks = turn(rng, random_colour(rng, image), masks)
+        truths = view_truth(cell, visible, all_masks, masks)
+        left, top, side = choose_region(rng, grid)
+        if side == grid:
+            return image, truths, (left, top, side), truths
+        # From patches to the finer cells of the masks.
+        x, y, end_x, end_y = (round(v * masks.shape[-1] / grid) for v in (left, top, left + side, top + side))
+        region = view_truth(cell, visible, all_masks, masks[:, y:end_y, x:end_x], side * side)
+        return image, truths, (left, top, side), region
 
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng([SEED, step])
-        count = self.options.batch
-        real = round(count * self.options.real) if self.photographs is not None else 0
-        close_ups = step >= CLOSE_UPS * self.options.steps
-        pictures = [self._picture(rng, i < real, close_ups) for i in range(count)]
-        table = torch.tensor(
-            [[math.nan if truths[key] is None else float(truths[key]) for key in KEYS] for _, truths in pictures]
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        step = number // HALVES
+        late = step >= COOL_DOWN * self.options.steps
+        shares = [view.late if late else view.early for view in VIEWS.values()]
+        name = list(VIEWS)[np.random.default_rng([SEED, step]).choice(len(VIEWS), p=shares)]
+        view, rng = VIEWS[name], np.random.default_rng([SEED, step, number])
+        real = round(view.pictures * self.options.real) if self.photographs is not None else 0
+        pictures = [self._picture(rng, name, i < real) for i in range(view.pictures)]
+        left, top = rng.integers(0, GRID - view.grid + 1, size=(2, view.pictures, 1, 1))
+        rows, columns = np.mgrid[: view.grid, : view.grid]
+        places = ((top + rows) * GRID + left + columns).reshape(view.pictures, -1)
+        view_table, region_table = (
+            torch.tensor([[math.nan if row[key] is None else float(row[key]) for key in KEYS] for row in all_truths])
+            for all_truths in ([truths for _, truths, _, _ in pictures], [truths for *_, truths in pictures])
         )
+        regions = np.zeros((view.pictures, view.grid, view.grid), bool)
+        for region, (_, _, (x, y, side), _) in zip(regions, pictures, strict=True):
+            region[y : y + side, x : x + side] = True
         texts, named, spans = [], [], []
-        for _, truths in pictures:
-            for _ in range(self.options.captions if any(truths.values()) else 0):
+        for i in np.resize(rng.permutation(len(pictures)), view.captions):
+            truths = pictures[i][1]
+            if any(truths.values()):
                 written = caption(truths, rng)
                 text, moved = distract(rng, written.text, self.words)
                 spans += [(len(texts), KEYS.index(s.concept), s.start + moved, s.end + moved) for s in written.spans]
@@ -238,14 +374,16 @@ class Batches(Dataset):
         within = torch.zeros(len(spans), encoded["input_ids"].shape[1])
         for row, (text, _, start, end) in enumerate(spans):
             within[row, encoded.char_to_token(text, start) : encoded.char_to_token(text, end - 1) + 1] = 1
-        caption_truth = torch.stack([_conjunction(table[:, keys]) for keys in named], 1)
+        caption_truth = torch.stack([_conjunction(view_table[:, keys]) for keys in named], 1)
         return {
-            "pixel_values": torch.stack([pixels for pixels, _ in pictures]),
+            "pixels": torch.from_numpy(np.stack([image for image, *_ in pictures])),
+            "places": torch.from_numpy(places),
             "input_ids": encoded["input_ids"],
             "caption_truth": caption_truth,
+            "regions": torch.from_numpy(regions.reshape(view.pictures, -1)),
             "span_caption": torch.tensor([s[0] for s in spans]),
             "span_tokens": within / within.sum(1, keepdim=True),
-            "span_truth": table[:, [s[1] for s in spans]],
+            "span_truth": region_table[:, [s[1] for s in spans]],
         }
 
 
@@ -281,11 +419,12 @@ def it_align(output, caption_truth: torch.Tensor) -> torch.Tensor:
 
 
 def rc_align(output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """RC-Align: concept spans against the best patch of each image."""
+    """RC-Align: concept spans against the best patch of each image's region."""
     tokens = output.text_token_features[batch["span_caption"]].float()
     concepts = F.normalize(torch.einsum("st,std->sd", batch["span_tokens"], tokens), dim=-1)
     patches = F.normalize(output.image_token_features.float(), dim=-1)
-    best = torch.einsum("bpd,sd->bps", patches, concepts).amax(1)
+    cosines = torch.einsum("bpd,sd->bps", patches, concepts)
+    best = cosines.masked_fill(~batch["regions"][:, :, None], -torch.inf).amax(1)
     return sigmoid_loss(output.concept_logit_scale * best + output.concept_logit_bias, batch["span_truth"])
 
 
@@ -314,18 +453,24 @@ def whitening_filters(pixel_values: torch.Tensor, width: int, patch: int = 16) -
     return filters.reshape(width, 3, patch, patch).float(), -(filters @ mean).float()
 
 
-def keep_half_the_patches(module, arguments, embeddings: torch.Tensor) -> torch.Tensor:
-    """A forward hook for the patch embeddings [B, P, D]: keeps a random half of them, the same for the whole batch."""
-    patches = embeddings.shape[1]
-    kept = torch.randperm(patches, device=embeddings.device)[: patches // 2]
-    return embeddings[:, kept].contiguous()
-
-
 def learning_rate_factor(step: int, steps: int, warm_up: int = 200) -> float:
-    """Linear warm-up, then a cosine to nothing."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
+    """Linear warm-up, level, and from ``COOL_DOWN`` on a straight line to nothing."""
+    return min((step + 1) / warm_up, 1.0, (1 - step / steps) / (1 - COOL_DOWN))
+
+
+def as_model_input(pixels: torch.Tensor) -> torch.Tensor:
+    """[B, H, W, 3] uint8 → [B, 3, H, W] float32 in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1
+
+
+def average_gradients(model: ConceptCLIPModel, processes: int) -> None:
+    """Make the gradients of both halves of a step, wherever they were computed, into their mean."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients]) / HALVES
+    if processes > 1:
+        torch.distributed.all_reduce(flat)
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def make_optimizers(model: ConceptCLIPModel, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
@@ -350,6 +495,11 @@ def make_processor(tokenizer) -> ConceptCLIPProcessor:
 
 
 def train(options: argparse.Namespace) -> None:
+    processes, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    if processes not in (1, HALVES):
+        raise ValueError(f"{processes} processes: a step is {HALVES} batches, so start {HALVES} processes, or one.")
+    if processes > 1:
+        torch.distributed.init_process_group("gloo")
     torch.manual_seed(SEED)
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
@@ -366,11 +516,12 @@ def train(options: argparse.Namespace) -> None:
     embeddings = model.vision_model.embeddings
     with torch.no_grad():
         # Full-scale sine waves would drown the patches at the start.
-        grid, width = SIZE // model.config.vision_config.patch_size, model.config.vision_config.hidden_size
-        embeddings.position_embedding.weight.copy_(0.3 * sine_positions(grid, width))
-        weight, bias = whitening_filters(
-            torch.cat([batches[options.steps + i]["pixel_values"] for i in range(8)]), width
-        )
+        width = model.config.vision_config.hidden_size
+        embeddings.position_embedding.weight.copy_(0.3 * sine_positions(GRID, width))
+        some = [as_model_input(batches[len(batches) + i]["pixels"]) for i in range(0, 8 * HALVES, HALVES)]
+        tiles = [x.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH) for x in some]  # [B, 3, rows, columns, PATCH, PATCH]
+        patches = torch.cat([tile.permute(0, 2, 3, 1, 4, 5).flatten(0, 2) for tile in tiles])
+        weight, bias = whitening_filters(patches, width, PATCH)
         embeddings.patch_embedding.weight.copy_(weight)
         embeddings.patch_embedding.bias.copy_(bias)
     optimizers = make_optimizers(model, options)
@@ -381,10 +532,9 @@ def train(options: argparse.Namespace) -> None:
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         start = state["step"]
-    loader = DataLoader(
-        torch.utils.data.Subset(batches, range(start, options.steps)), batch_size=None, num_workers=options.workers
-    )
-    log_file = options.out / "losses.csv"
+    mine = range(start * HALVES + rank, options.steps * HALVES, processes)
+    loader = iter(DataLoader(torch.utils.data.Subset(batches, mine), batch_size=None, num_workers=options.workers))
+    log_file = options.out / ("losses.csv" if rank == 0 else f"losses-{rank}.csv")
     kept = (
         [row for row in csv.reader(log_file.open()) if row[0] == "step" or int(row[0]) < start]
         if log_file.exists()
@@ -392,26 +542,26 @@ def train(options: argparse.Namespace) -> None:
     )
     with log_file.open("w", newline="") as log:
         writer = csv.writer(log, lineterminator="\n")
-        writer.writerows(kept or [["step", "learning_rate_factor", "it_align", "rc_align"]])
-        bar = tqdm(loader, initial=start, total=options.steps, desc="steps", mininterval=10)
-        for step, batch in enumerate(bar, start):
-            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        writer.writerows(kept or [["step", "patches", "learning_rate_factor", "it_align", "rc_align"]])
+        steps = range(start, options.steps)
+        bar = tqdm(steps, initial=start, total=options.steps, desc="steps", mininterval=10, disable=rank > 0)
+        for step in bar:
             factor = learning_rate_factor(step, options.steps)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["initial_lr"] * factor
-            stage_one = step < STAGE_ONE * options.steps
-            torch.manual_seed(SEED + step)
-            hook = embeddings.register_forward_hook(keep_half_the_patches) if step < SPARSE * options.steps else None
-            with torch.autocast(device.type, torch.bfloat16):
-                output = model(pixel_values=batch["pixel_values"], input_ids=batch["input_ids"])
-            if hook is not None:
-                hook.remove()
-            image_text = it_align(output, batch["caption_truth"])
-            region_concept = None if stage_one else rc_align(output, batch)
-            loss = image_text if region_concept is None else image_text + RC_WEIGHT * region_concept
+            stage_two = step >= STAGE_ONE * options.steps
             model.zero_grad(set_to_none=True)
-            loss.backward()
+            for _ in range(HALVES // processes):
+                batch = {name: tensor.to(device) for name, tensor in next(loader).items()}
+                embeddings.position_ids = batch["places"]
+                with torch.autocast(device.type, torch.bfloat16):
+                    output = model(pixel_values=as_model_input(batch["pixels"]), input_ids=batch["input_ids"])
+                image_text = it_align(output, batch["caption_truth"])
+                region_concept = rc_align(output, batch) if stage_two else None
+                loss = image_text if region_concept is None else image_text + RC_WEIGHT * region_concept
+                loss.backward()
+            average_gradients(model, processes)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
                 optimizer.step()
@@ -420,11 +570,11 @@ def train(options: argparse.Namespace) -> None:
                 raise FloatingPointError(
                     f"The loss is {values[0]} at step {step}: lower --lr and resume from {checkpoint}."
                 )
-            writer.writerow([step, f"{factor:.4f}", *(f"{value:.4f}" for value in values)])
+            writer.writerow([step, batch["places"].shape[1], f"{factor:.4f}", *(f"{value:.4f}" for value in values)])
             bar.set_postfix(it=f"{values[0]:.3f}", rc=f"{values[1]:.3f}", refresh=False)
             if step % 20 == 0:
                 log.flush()
-            if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
+            if rank == 0 and ((step + 1) % options.save_every == 0 or step + 1 == options.steps):
                 log.flush()
                 unfinished = checkpoint.with_suffix(".tmp")
                 state = {
@@ -443,9 +593,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--photographs", type=Path, help="the BCCD folder; without it only rendered cells are used")
     parser.add_argument("--counts", type=Path, default=Path("data/wbcatt/attribute-counts.csv"))
     parser.add_argument("--out", type=Path, default=Path("build/mini"))
-    parser.add_argument("--steps", type=int, default=4400)
-    parser.add_argument("--batch", type=int, default=32, help="pictures in a batch")
-    parser.add_argument("--captions", type=int, default=3, help="captions of each picture")
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--real", type=float, default=0.16, help="the share of real photographs in a batch")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's learning rate")
     parser.add_argument("--muon-lr", type=float, default=3e-3, help="Muon's learning rate")

@@ -1,6 +1,7 @@
 """The recipes on cases whose answer is known by hand; nothing here trains long or renders more than a few pictures."""
 
 import argparse
+import itertools
 import json
 import math
 import shutil
@@ -47,8 +48,13 @@ def test_region_loss_takes_the_best_patch_and_the_mean_token():
         "span_caption": torch.tensor([0]),
         "span_tokens": torch.tensor([[0.0, 0.5, 0.5]]),
         "span_truth": torch.tensor([[1.0], [0.0]]),
+        "regions": torch.ones(2, 2, dtype=torch.bool),
     }
     expected = math.log1p(math.exp(-3)) + math.log1p(math.exp(-1))
+    assert train_mini.rc_align(output, batch).item() == pytest.approx(expected, rel=1e-5)
+    # In a region without that second patch, image 0 has only the cosine −1 / sqrt 2 to offer.
+    batch["regions"][0, 1] = False
+    expected = math.log1p(math.exp(1 + 4 * 0.5**0.5)) + math.log1p(math.exp(-1))
     assert train_mini.rc_align(output, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -60,9 +66,18 @@ def test_conjunction_has_three_values():
 
 
 def test_learning_rate_warms_up_and_ends_at_nothing():
-    factors = [train_mini.learning_rate_factor(step, 1000) for step in range(1000)]
-    assert factors[0] == pytest.approx(1 / 200) and max(factors) == 1 and factors[-1] < 1e-5
-    assert np.argmax(factors) in (199, 200)
+    factors = [train_mini.learning_rate_factor(step, 1000) for step in range(1001)]
+    assert factors[0] == pytest.approx(1 / 200) and factors[-1] == 0
+    assert set(factors[199:700]) == {1.0} and 0.49 < factors[850] < 0.51
+    assert np.all(np.diff(factors[700:]) < 0)
+
+
+def test_the_halves_of_a_step_are_averaged():
+    model = torch.nn.Linear(3, 2)
+    for inputs in torch.eye(3)[:2]:
+        model(inputs).sum().backward()
+    train_mini.average_gradients(model, processes=1)
+    assert model.weight.grad.tolist() == [[0.5, 0.5, 0.0]] * 2 and model.bias.grad.tolist() == [1.0, 1.0]
 
 
 def test_whitening_filters_whiten():
@@ -80,16 +95,64 @@ def test_whitening_filters_whiten():
 
 
 def test_a_view_and_its_masks_stay_together():
-    """The masks mark the red pixels; after any crop, turn and mirror they still do."""
+    """The masks mark the red pixels; in every cut they still do."""
     image = np.zeros((224, 224, 3), np.uint8)
     image[40:120, 100:200, 0] = 255
     masks = np.zeros((len(PARTS), 56, 56), np.uint8)
     masks[0, 10:30, 25:50] = 255
-    for seed in range(40):
-        view, marked = train_mini.random_view(np.random.default_rng(seed), image, masks, crops=0.7)
-        assert view.shape == (224, 224, 3) and marked.shape[1] == marked.shape[2]
-        red = Image.fromarray(np.ascontiguousarray(view[..., 0])).resize(marked.shape[:0:-1], Image.Resampling.BOX)
-        assert np.abs(np.asarray(red, float) - marked[0]).mean() < 6
+    for seed in range(30):
+        for name, view in train_mini.VIEWS.items():
+            left, top, side = train_mini.choose_square(np.random.default_rng(seed), name, masks)
+            assert 0 <= left <= 56 - side and 0 <= top <= 56 - side
+            cut, marked = train_mini.cut(image, masks, left, top, side, view.grid * 16)
+            assert cut.size == (view.grid * 16,) * 2 and marked.shape[1:] == (side, side)
+            red = np.asarray(cut.getchannel("R").resize((side, side), Image.Resampling.BOX), float)
+            assert np.abs(red - marked[0]).mean() < 8
+            assert name != "cell" or marked[0].sum() == masks[0].sum()  # whole
+
+
+def test_views_look_at_every_part_alone():
+    """Cytoplasm, red cells or background and nothing else: that is what the close views are for."""
+    masks = np.zeros((len(PARTS), 56, 56), np.uint8)
+    masks[PARTS.index("cytoplasm"), 10:40, 10:40] = masks[PARTS.index("red cells"), 40:, 20:] = 255
+    rng, alone = np.random.default_rng(0), set()
+    for _ in range(300):
+        left, top, side = train_mini.choose_square(rng, "part", masks)
+        square = masks[:, top : top + side, left : left + side]
+        background = (square.max(0) == 0).any()
+        alone.add((*(square.mean((1, 2)) > 0).tolist(), bool(background)))
+    only = {part: (*(other == part for other in PARTS), False) for part in ("cytoplasm", "red cells")}
+    assert only["cytoplasm"] in alone and only["red cells"] in alone and (*[False] * len(PARTS), True) in alone
+
+
+def test_a_turn_is_one_of_eight_and_turns_the_masks_along():
+    image = np.arange(9, dtype=np.uint8).reshape(3, 3, 1).repeat(3, 2)
+    turned = [train_mini.turn(np.random.default_rng(seed), image, image[None, ..., 0]) for seed in range(60)]
+    assert len({view.tobytes() for view, _ in turned}) == 8
+    assert all(np.array_equal(view[..., 0], masks[0]) for view, masks in turned)
+
+
+def test_regions_lie_in_the_view_and_are_sometimes_all_of_it():
+    regions = [train_mini.choose_region(np.random.default_rng(seed), 5) for seed in range(400)]
+    assert all(0 <= left <= 5 - side and 0 <= top <= 5 - side for left, top, side in regions)
+    assert {side for *_, side in regions} == {1, 2, 3, 4, 5}
+    assert 0.15 < np.mean([side == 5 for *_, side in regions]) < 0.35
+
+
+def test_the_truth_of_a_region_is_what_it_shows():
+    """A cell cut in two: its type is unknown, the granules in view are known, and what lies outside is not there."""
+    cell, seed = next(
+        s for s in map(render_training.training_scene, range(90)) if s[0] is not None and s[0].granule_colour == "red"
+    )
+    picture = render(cell, seed, 224, offset=(0, 0), red_cells=0, platelets=0)
+    stack = np.stack([picture.masks[part] for part in PARTS])
+    masks = (stack.reshape(len(PARTS), 56, 4, 56, 4).mean((2, 4)) * 255).astype(np.uint8)
+    half = train_mini.view_truth(cell, 1.0, masks, masks[:, :, :28], 14 * 7)
+    assert half["granules"] and half["red granules" if "red granules" in half else "eosinophilic granules"]
+    assert half["segmented nucleus"] is None and half["big cell"] is None and half["pink granules"] is False
+    corner = train_mini.view_truth(cell, 1.0, masks, masks[:, :4, :4], 1)
+    assert corner["nucleus"] is False and corner["eosinophilic granules"] is False and corner["background"] is True
+    assert corner["no granules"] is None
 
 
 def test_the_truth_of_a_view_is_the_truth_of_the_picture_when_nothing_is_cut():
@@ -103,12 +166,20 @@ def test_the_truth_of_a_view_is_the_truth_of_the_picture_when_nothing_is_cut():
     assert empty["white cell"] is False and empty["background"] is True
 
 
-def test_random_colour_keeps_the_range():
-    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    for seed in range(20):
-        pixels = train_mini.random_colour(np.random.default_rng(seed), image)
-        assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.float32
-        assert pixels.min() >= -1 and pixels.max() <= 1
+def test_random_colour_changes_the_colour_and_keeps_the_picture():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    seen = [train_mini.random_colour(np.random.default_rng(seed), image) for seed in range(20)]
+    assert all(pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8 for pixels in seen)
+    assert len({pixels.tobytes() for pixels in seen}) == 20
+    for pixels in seen:
+        assert np.corrcoef(pixels.mean(2).ravel(), np.asarray(image).mean(2).ravel())[0, 1] > 0.8
+
+
+def test_model_input_is_what_the_processor_makes():
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    expected = train_mini.make_processor(make_tokenizer())(images=Image.fromarray(image), return_tensors="pt")
+    ours = train_mini.as_model_input(torch.from_numpy(image)[None])
+    torch.testing.assert_close(ours, expected["pixel_values"], atol=1e-5, rtol=0)
 
 
 def test_tokenizer_knows_every_phrase_and_splits_rare_words():
@@ -224,7 +295,9 @@ def test_training_resumes_where_it_stopped(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(train_mini, "mini_config", tiny_config)
-    common = ["--rendered", str(rendered), "--batch", "4", "--workers", "0", "--save-every", "1", "--steps", "2"]
+    views = {name: view._replace(pictures=4, captions=4) for name, view in train_mini.VIEWS.items()}
+    monkeypatch.setattr(train_mini, "VIEWS", views)
+    common = ["--rendered", str(rendered), "--workers", "0", "--save-every", "1", "--steps", "2"]
     train_mini.main([*common, "--out", str(tmp_path / "straight")])
     stopped = tmp_path / "stopped"
     train = train_mini.DataLoader
@@ -234,7 +307,7 @@ def test_training_resumes_where_it_stopped(tmp_path, monkeypatch):
             self.loader = train(*arguments, **options)
 
         def __iter__(self):
-            yield next(iter(self.loader))
+            yield from itertools.islice(self.loader, train_mini.HALVES)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(train_mini, "DataLoader", Stops)
