@@ -44,7 +44,7 @@ RC_WEIGHT = 0.5
 PATCH = 16
 GRID = SIZE // PATCH
 NO_MASKS = np.zeros((len(PARTS), 1, 1), np.uint8)
-STAGE_ONE = 0.04
+STAGE_ONE = 0.0744
 """The share of the steps that trains with IT-Align alone."""
 
 HALVES = 2
@@ -584,7 +584,7 @@ def train(options: argparse.Namespace) -> None:
                 }
                 torch.save(state, unfinished)
                 unfinished.replace(checkpoint)
-                save(model, make_processor(tokenizer), options.out / "model", torch.float16)
+                save(model, make_processor(make_tokenizer()), options.out / "model", torch.float16)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -593,7 +593,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--photographs", type=Path, help="the BCCD folder; without it only rendered cells are used")
     parser.add_argument("--counts", type=Path, default=Path("data/wbcatt/attribute-counts.csv"))
     parser.add_argument("--out", type=Path, default=Path("build/mini"))
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2150)
     parser.add_argument("--real", type=float, default=0.16, help="the share of real photographs in a batch")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's learning rate")
     parser.add_argument("--muon-lr", type=float, default=3e-3, help="Muon's learning rate")
