@@ -87,6 +87,8 @@ def chromium(profile: Path, *, width: int = 1500, height: int = 1100) -> Iterato
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.chrome.service.Service(shutil.which("chromedriver")))
+    # JupyterLab's commands act on the widget that has the focus, and a page without a screen may never get it.
+    driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
     try:
         yield driver
     finally:
