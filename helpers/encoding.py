@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from .conceptclip.image_processing_conceptclip import check_opened, read_image
 
 
 @dataclass
@@ -39,6 +41,7 @@ class TextEncodings:
         pieces: N lists of T strings, one for each position: `pieces[n][t]` is what `tokens[n, t]` belongs to.
         truncated: bool [N], True where the prompt was longer than the model reads and was cut.
         unknown: int64 [N], how many positions are [UNK]: characters that the vocabulary lacks.
+        projected: whether `tokens` lie in the joint space.
     """
 
     texts: list[str]
@@ -51,6 +54,7 @@ class TextEncodings:
     pieces: list[list[str]]
     truncated: torch.Tensor
     unknown: torch.Tensor
+    projected: bool = True
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -77,7 +81,7 @@ class TextEncodings:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write to one safetensors file (beside, then renamed: never half a file). `load_encodings` reads it."""
-        extra = {"texts": self.texts, "pieces": self.pieces}
+        extra = {"texts": self.texts, "pieces": self.pieces, "projected": self.projected}
         return _save(self, path, "texts", extra)
 
 
@@ -91,8 +95,10 @@ class ImageEncodings:
             for.
         grid: (h, w), the patches down and across.
         index: int64 [B], position of each kept image in the list that was given.
-        names: B strings, file names where files were given, else "image 0", "image 1", ...
+        names: B strings: file names where files were given, with the folders that tell equal ones apart; else
+            "image 0", "image 1", ...
         failures: DataFrame with columns item, name, problem: the images left out (`on_error="report"`).
+        projected: whether `tokens` lie in the joint space.
     """
 
     features: torch.Tensor
@@ -101,6 +107,7 @@ class ImageEncodings:
     index: torch.Tensor
     names: list[str]
     failures: pd.DataFrame = field(default_factory=lambda: _failures([]))
+    projected: bool = True
 
     def __len__(self) -> int:
         return len(self.features)
@@ -119,7 +126,26 @@ class ImageEncodings:
     def save(self, path: str | os.PathLike) -> Path:
         """Write to one safetensors file (beside, then renamed: never half a file). `load_encodings` reads it."""
         extra = {"grid": list(self.grid), "names": self.names, "failures": self.failures.to_dict("records")}
-        return _save(self, path, "images", extra)
+        return _save(self, path, "images", extra | {"projected": self.projected})
+
+
+def joint_tokens(encodings: TextEncodings | ImageEncodings) -> torch.Tensor:
+    """The token vectors, [N, T, D] or [B, P, D], for a comparison of words with patches.
+
+    Both towers may be as wide as the joint space, so a mix-up of projected and unprojected vectors fails nowhere else.
+
+    Raises:
+        ValueError: encoded without token vectors, or with unprojected ones.
+    """
+    what = "texts" if isinstance(encodings, TextEncodings) else "images"
+    if encodings.tokens is None:
+        raise ValueError(f"These {what} were encoded without token vectors: encode them again with tokens=True.")
+    if not encodings.projected:
+        raise ValueError(
+            f"The token vectors of these {what} are unprojected, and words and patches can be compared in the joint "
+            "space only: encode them again with tokens=True."
+        )
+    return encodings.tokens
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
@@ -154,7 +180,8 @@ def encode_texts(
         TextEncodings.
 
     Raises:
-        ValueError: no texts; an item that is empty or no string.
+        ValueError: no texts; an item that is no string, that holds nothing to read (blanks, invisible characters), or
+            that names a special token such as [SEP], which the tokenizer would obey instead of reading it.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not texts:
@@ -164,6 +191,9 @@ def encode_texts(
             raise ValueError(f"texts[{n}] is a {type(text).__name__}, not a string.")
         if not text.strip():
             raise ValueError(f"texts[{n}] is empty: there is nothing to encode. Leave it out or write a phrase.")
+        for token in processor.tokenizer.all_special_tokens:
+            if token in text:
+                raise ValueError(f"texts[{n}] holds {token}, which is a command to the tokenizer: leave it out.")
     dtype, tokens = _dtype(dtype), _tokens_kind(tokens)
     tokenizer = processor.tokenizer
     if not tokenizer.is_fast:
@@ -184,6 +214,8 @@ def encode_texts(
     mask = ids != tokenizer.pad_token_id  # as the model itself decides it
     unknown = (ids == tokenizer.unk_token_id).sum(1)
     special = encoded["special_tokens_mask"].bool()
+    for n in (~(mask & ~special).any(1) & ~truncated).nonzero().flatten().tolist():
+        raise ValueError(f"texts[{n}], {texts[n]!r}, has no visible character. Leave it out or write a phrase.")
     _warn_of_texts(texts, lengths, truncated, unknown, (mask & ~special).sum(1), ids.shape[1])
 
     features, parts = [], []
@@ -215,6 +247,7 @@ def encode_texts(
         pieces=pieces,
         truncated=truncated,
         unknown=unknown,
+        projected=tokens != "unprojected",
     )
 
 
@@ -254,7 +287,7 @@ def encode_images(
     Args:
         model, processor: from `helpers.load`; neither is changed.
         images: a list of PIL images, file paths or uint8 arrays [H, W] or [H, W, 3], or one float tensor
-            [B, 3, H, W] in [0, 1].
+            [B, 3, H, W] in [0, 1]; or one image alone.
         batch_size: images at a time.
         tokens: True for the projected patch vectors [B, P, D] too, "unprojected" for the image tower's own.
         dtype: of the returned tensors; "float16" halves what is stored (fine for image features).
@@ -289,6 +322,7 @@ def encode_images(
         index=torch.cat([p.index for p in parts]),
         names=[name for p in parts for name in p.names],
         failures=pd.concat([p.failures for p in parts], ignore_index=True),
+        projected=parts[0].projected,
     )
 
 
@@ -309,12 +343,13 @@ def iter_image_encodings(
         raise ValueError(f"on_error must be 'raise' or 'report', not {on_error!r}.")
     dtype, tokens = _dtype(dtype), _tokens_kind(tokens)
     images = as_image_list(images)
+    all_names = image_names(images)
     grid = model.config.grid
     kept = 0
     for start in _steps(len(images), batch_size, progress, "images"):
         pixels, index, names, failed = [], [], [], []
         for item in range(start, min(start + batch_size, len(images))):
-            name = image_name(images[item], item)
+            name = all_names[item]
             try:
                 pixels.append(image_to_pixels(processor, images[item], name, window))
             except ValueError as error:
@@ -328,7 +363,8 @@ def iter_image_encodings(
         if start + batch_size >= len(images) and not kept:
             raise ValueError(f"None of the {len(images)} images could be read. The first: {failed[0]['problem']}")
         features, hidden = _run_images(model, pixels, tokens, dtype, grid)
-        yield ImageEncodings(features, hidden, grid, torch.tensor(index, dtype=torch.long), names, _failures(failed))
+        numbers = torch.tensor(index, dtype=torch.long)
+        yield ImageEncodings(features, hidden, grid, numbers, names, _failures(failed), tokens != "unprojected")
 
 
 def _run_images(model, pixels, tokens, dtype, grid) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -359,7 +395,13 @@ def as_image_list(images) -> list:
     elif isinstance(images, (str, os.PathLike, Image.Image)):
         images = [images]
     elif isinstance(images, np.ndarray):
-        images = [images] if images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (3, 4)) else list(images)
+        alone = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (3, 4))
+        if not alone and images.ndim != 4:
+            raise ValueError(
+                f"An array of shape {list(images.shape)} does not say whether it is one image or several. Pass a list: "
+                "[array] for one, list(array) for several."
+            )
+        images = [images] if alone else list(images)
     else:
         images = list(images)
     if not images:
@@ -367,22 +409,35 @@ def as_image_list(images) -> list:
     return images
 
 
-def image_name(image, item: int) -> str:
-    """What an image is called in tables and messages: its file name, else its number."""
-    if isinstance(image, (str, os.PathLike)):
-        return Path(image).name
-    return f"image {item}"
+def image_names(images: Sequence) -> list[str]:
+    """What images are called in tables and messages: their file names, else their numbers.
+
+    Files of one name in several folders get the folders above them, as few as tell them apart: "a/1.png", "b/1.png".
+    """
+    paths = [Path(image).absolute().parts[1:] if isinstance(image, (str, os.PathLike)) else None for image in images]
+    tails = Counter(path[-k:] for path in {*paths} - {None} for k in range(1, len(path) + 1))
+    names = []
+    for item, path in enumerate(paths):
+        if path is None:
+            names.append(f"image {item}")
+        else:
+            names.append("/".join(next((path[-k:] for k in range(1, len(path)) if tails[path[-k:]] == 1), path)))
+    return names
 
 
-def open_image(path: str | os.PathLike) -> Image.Image:
+def open_image(path: str | os.PathLike, name: str | None = None) -> Image.Image:
     """Open and fully read an image file with Pillow.
 
+    Args:
+        path: the file.
+        name: how messages call it; its file name by default.
+
     Raises:
-        ValueError: missing, empty, truncated or no image, or more pixels than Pillow reads without a warning; the
-            message names the file and the cure.
+        ValueError: missing, empty, truncated or no image, more pixels than Pillow reads without a warning, several
+            pages, or 16 bits in several channels; the message names the file and the cure.
     """
     path = Path(path)
-    name = path.name
+    name = name or path.name
     if not path.is_file():
         raise ValueError(f"{name}: no such file. Check the path; folders are read with helpers.image_folder.")
     if path.stat().st_size == 0:
@@ -391,6 +446,7 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:  # closes the file; the pixels stay
+                check_opened(image, name)
                 image.load()  # reads every one of them: a truncated file fails here and not later
                 return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -403,6 +459,28 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         raise ValueError(f"{name}: not an image that Pillow can read. Convert it to PNG or JPEG.") from error
     except (OSError, SyntaxError, EOFError) as error:  # Pillow's decoders raise all three on damaged files
         raise ValueError(f"{name}: the file is damaged or truncated ({error}). Copy or download it again.") from error
+
+
+def as_shown(image, name: str = "image") -> Image.Image:
+    """An image as the model is shown it, before it is squashed: upright, transparency over white. Maps lie on this one.
+
+    Args:
+        image: of any kind that `encode_images` takes.
+        name: how messages call it.
+
+    Returns:
+        RGB, 8 bits. Of more bits, or of floats outside [0, 1], all values are brought between black and white, 0 and 1
+        among them: good for eyes, while the model itself needs a window.
+
+    Raises:
+        ValueError: naming the image, what is wrong and what to do.
+    """
+    image = _read(image, name)
+    if isinstance(image, Image.Image):
+        return image
+    image = image.detach().to("cpu", torch.float32)
+    low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
+    return Image.fromarray(((image - low) / (high - low) * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def image_to_pixels(processor, image, name: str = "image", window: tuple[float, float] | None = None) -> torch.Tensor:
@@ -420,21 +498,19 @@ def image_to_pixels(processor, image, name: str = "image", window: tuple[float, 
     Raises:
         ValueError: naming the image, what is wrong and what to do.
     """
-    if isinstance(image, (str, os.PathLike)):
-        image = open_image(image)
-    if hasattr(image, "shape") and 0 in image.shape:
-        raise ValueError(f"{name} is empty, shape {tuple(image.shape)}. Leave it out.")
-    if isinstance(image, np.ndarray) and not image.flags.writeable:
-        image = image.copy()  # np.asarray(picture) is read-only, and torch warns of that
-    floats = torch.as_tensor(image) if hasattr(image, "dtype") and "float" in str(image.dtype) else None
-    if floats is not None and not floats.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinite values. Repair it or leave it out.")
-    kwargs = {"do_rescale": floats is None} if window is None else {"window": window}
+    image = _read(image, name)
+    floats = isinstance(image, torch.Tensor) and image.is_floating_point()
+    kwargs = {"do_rescale": not floats} if window is None else {"window": window}
     try:
         return processor(images=[image], return_tensors="pt", **kwargs)["pixel_values"].float()
     except (OSError, TypeError, ValueError) as error:
-        problem = re.sub(r"^Image 0(?: \(.*?\))?", "", str(error))  # the processor counts within its call
+        problem = str(error).removeprefix("Image 0")  # the processor counts within its call
         raise ValueError(f"{name}{problem}" if problem != str(error) else f"{name}: {error}") from error
+
+
+def _read(image, name: str) -> Image.Image | torch.Tensor:
+    """As `read_image`, and with the care that `open_image` takes of files."""
+    return read_image(open_image(image, name) if isinstance(image, (str, os.PathLike)) else image, name)
 
 
 # --- one file of features ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 
-from .encoding import as_image_list, image_name, image_to_pixels
+from .encoding import as_image_list, image_names, image_to_pixels
 from .settings import SEED
 from .tokens import PatchGrid
 
@@ -25,7 +25,8 @@ Score = Callable[[torch.Tensor], torch.Tensor]
 def pixels(processor, images) -> torch.Tensor:
     """Images of any accepted kind as model input: float32 [B, 3, S, S], normalised to [-1, 1]."""
     images = as_image_list(images)
-    return torch.cat([image_to_pixels(processor, image, image_name(image, k)) for k, image in enumerate(images)])
+    named = zip(images, image_names(images), strict=True)
+    return torch.cat([image_to_pixels(processor, image, name) for image, name in named])
 
 
 def global_score(model, vector: torch.Tensor) -> Score:

@@ -1,5 +1,8 @@
 """How good is it, and how sure are we? Every figure comes with a bootstrap interval over images.
 
+Images that belong together (crops of one photograph, slides of one patient) are not independent: where a function takes
+`clusters`, those are resampled whole, and the interval is as wide as the number of photographs or patients deserves.
+
 scikit-learn computes what it has; the bootstrap of AUROC and of means is done here in one step over all resamples,
 because a thousand calls would take seconds. All random draws start from `helpers.SEED`.
 """
@@ -16,7 +19,7 @@ from scipy.special import log_expit, log_softmax
 from scipy.stats import rankdata
 from sklearn import metrics as sk
 
-from .scoring import retrieval_ranks
+from .scoring import decided, gallery, retrieval_ranks
 from .settings import SEED
 
 RESAMPLES = 1000
@@ -82,20 +85,34 @@ def bootstrap(statistic: Callable[..., float], *arrays, n: int = RESAMPLES, seed
     return _estimate(value, np.array([statistic(*(a[rows] for a in arrays)) for rows in draws], dtype=float))
 
 
-def bootstrap_mean(values, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
-    """Mean of one value an image, with its interval; NaN values (not defined for that image) are left out."""
+def bootstrap_mean(values, *, clusters=None, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
+    """Mean of one value an image, with its interval; NaN values (not defined for that image) are left out.
+
+    Args:
+        values: float [N].
+        clusters: [N] labels (photograph, patient); images of one label are resampled together. None: each by itself.
+    """
     values = np.asarray(values, dtype=float).ravel()
     known = ~np.isnan(values)
     if not known.any():
         return UNDEFINED
-    weights = _weights(len(values), n, seed)
+    weights = _weights(len(values), n, seed, clusters)
     with np.errstate(invalid="ignore"):
         means = weights @ np.where(known, values, 0.0) / (weights @ known)
     return _estimate(values[known].mean(), means)
 
 
-def _weights(size: int, n: int, seed: int) -> np.ndarray:
-    """How often each of `size` rows is drawn in each of `n` resamples: float32 [n, size], rows sum to `size`."""
+def _weights(size: int, n: int, seed: int, clusters=None) -> np.ndarray:
+    """How often each of `size` images is drawn in each of `n` resamples: float32 [n, size].
+
+    Rows sum to `size`. With clusters it is these that are drawn, as many as there are, and an image as often as its
+    own: a mean under such weights is a ratio of two sums that both vary, as it must be where clusters differ in size.
+    """
+    if clusters is not None:
+        names, own = np.unique(clusters, return_inverse=True)
+        if own.shape != (size,):
+            raise ValueError(f"clusters must hold one label for each of the {size} images, not {np.shape(clusters)}.")
+        return _weights(len(names), n, seed)[:, own]
     rng = np.random.default_rng(seed)
     return rng.multinomial(size, np.full(size, 1 / size), size=n).astype(np.float32)
 
@@ -268,16 +285,18 @@ def recall_at_k(similarity, relevant=None, *, ks: Sequence[int] = (1, 5, 10), n:
 
     Args:
         similarity: float [B, N], images x texts.
-        relevant: bool [B, N], which texts are true of which images; None means the diagonal. A query without any right
-            answer is left out of its direction.
+        relevant: 0/1 or bool [B, N], which texts are true of which images; None means the diagonal. A query without
+            any right answer is left out of its direction.
         ks: list lengths.
 
     Returns:
         DataFrame of Estimates: rows "image → text", "text → image"; columns "recall@1", ... Queries are resampled, the
         gallery stands.
+
+    Raises:
+        ValueError: shapes differ; similarity that is not finite; NaN in relevant, which numpy takes for true.
     """
-    similarity = np.asarray(similarity, dtype=float)
-    relevant = np.eye(len(similarity), dtype=bool) if relevant is None else np.asarray(relevant, dtype=bool)
+    similarity, relevant = gallery(similarity, relevant)
     rows = {}
     for direction, s, r in (("image → text", similarity, relevant), ("text → image", similarity.T, relevant.T)):
         answered = r.any(1)
@@ -291,13 +310,19 @@ def precision_at_k(similarity, relevant, k: int = 10, *, n: int = RESAMPLES) -> 
 
     Args:
         similarity: float [Q, G], queries x gallery.
-        relevant: bool [Q, G].
+        relevant: 0/1 or bool [Q, G].
         k: list length, at most G.
+
+    Returns:
+        Estimate. Ties count against the model, as in `retrieval_ranks`.
+
+    Raises:
+        ValueError: as in `recall_at_k`, or k is longer than the gallery.
     """
-    similarity, relevant = np.asarray(similarity, dtype=float), np.asarray(relevant, dtype=bool)
-    if relevant.shape != similarity.shape or not 1 <= k <= similarity.shape[1]:
-        raise ValueError(f"relevant {relevant.shape} must match similarity {similarity.shape}, and k={k} its width.")
-    first = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    similarity, relevant = gallery(similarity, relevant)
+    if not 1 <= k <= similarity.shape[1]:
+        raise ValueError(f"k={k} must lie between 1 and the gallery's {similarity.shape[1]}.")
+    first = np.lexsort((relevant, -similarity), axis=1)[:, :k]  # the wrong ones first where they tie
     return bootstrap_mean(np.take_along_axis(relevant, first, axis=1).mean(1), n=n)
 
 
@@ -312,14 +337,19 @@ def accuracy(truth, predicted, *, n: int = RESAMPLES) -> Estimate:
     return bootstrap_mean(truth == predicted, n=n)
 
 
-def balanced_accuracy(truth, predicted, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
-    """Mean over the classes present in `truth` of the share found: chance is one over their number."""
+def balanced_accuracy(truth, predicted, *, clusters=None, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
+    """Mean over the classes present in `truth` of the share found: chance is one over their number.
+
+    Args:
+        truth, predicted: [N] labels.
+        clusters: as in `bootstrap_mean`.
+    """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape or not len(truth):
         raise ValueError(f"truth and predicted must be equally long and not empty: {truth.shape}, {predicted.shape}.")
     member = truth[:, None] == np.unique(truth)[None]  # [N, classes]
     value = (member & (truth == predicted)[:, None]).sum(0) / member.sum(0)
-    weights = _weights(len(truth), n, seed)
+    weights = _weights(len(truth), n, seed, clusters)
     with np.errstate(invalid="ignore"):
         recalls = weights @ (member & (truth == predicted)[:, None]) / (weights @ member)
     return _estimate(float(value.mean()), np.nanmean(recalls, axis=1))
@@ -488,11 +518,18 @@ def fit_temperature(logits, truth, *, kind: str = "softmax") -> float:
 
     Returns:
         T > 0; above 1 the model was too sure, below 1 not sure enough.
+
+    Raises:
+        ValueError: shapes that do not fit; logits that are not finite; truth that is no answer (NaN, -1).
     """
     logits, truth = np.asarray(logits, dtype=float), np.asarray(truth)
+    if not np.isfinite(logits).all():
+        raise ValueError("logits must be finite: encode what gives NaN or infinity again in float32, or leave it out.")
     if kind == "softmax":
         if logits.ndim != 2 or truth.shape != logits.shape[:1]:
             raise ValueError(f"For a softmax logits must be [N, K] and truth [N], not {logits.shape}, {truth.shape}.")
+        if not np.isin(truth, np.arange(logits.shape[1])).all():
+            raise ValueError(f"truth must be column numbers, 0 to {logits.shape[1] - 1}: leave out rows without one.")
         rows, truth = np.arange(len(truth)), truth.astype(int)
 
         def loss(t):
@@ -501,7 +538,7 @@ def fit_temperature(logits, truth, *, kind: str = "softmax") -> float:
     elif kind == "sigmoid":
         if truth.shape != logits.shape:
             raise ValueError(f"For a sigmoid truth {truth.shape} must have the shape of logits {logits.shape}.")
-        sign = np.where(truth.astype(bool), 1.0, -1.0)
+        sign = np.where(decided(truth, "truth"), 1.0, -1.0)
 
         def loss(t):
             return -log_expit(sign * logits / np.exp(t)).mean()

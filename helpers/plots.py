@@ -16,9 +16,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from PIL import Image
 
-from .encoding import open_image
+from .encoding import as_shown
 from .settings import PALETTE
 from .tokens import PatchGrid
 
@@ -28,15 +27,13 @@ DIVERGING = "vlag"
 
 
 def to_array(image) -> np.ndarray:
-    """An image as an array that `imshow` takes: from PIL, a path, an array, or a float tensor [3, H, W] in [0, 1]."""
+    """An image as an array that `imshow` takes: floats and [H, W] as they are, all else as the model is shown it."""
+    if getattr(image, "ndim", None) != 2 and "float" not in str(getattr(image, "dtype", "")):
+        return np.asarray(as_shown(image))
     if hasattr(image, "detach"):
         image = image.detach().cpu().float().numpy()
         return image.transpose(1, 2, 0) if image.ndim == 3 and image.shape[0] == 3 else image
-    if isinstance(image, np.ndarray):
-        return image
-    if not isinstance(image, Image.Image):
-        image = open_image(image)
-    return np.asarray(image.convert("RGB"))
+    return image
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

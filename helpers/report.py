@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .encoding import as_shown
+
 NOTE = "A research model made these numbers. They are no diagnosis and must not be used for one."
 
 THUMBNAIL = 112
@@ -111,7 +113,7 @@ def _table(frame: pd.DataFrame) -> str:
 
 def _cell(value) -> str:
     if isinstance(value, Image.Image):
-        small = value.convert("RGB")
+        small = as_shown(value, "A picture in a table")
         small.thumbnail((THUMBNAIL, THUMBNAIL))
         return f"<td>{_picture(small, 'picture of this row')}</td>"
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
@@ -129,7 +131,7 @@ def _text(value) -> str:
 def _picture(image: Image.Image, description: str) -> str:
     """Encoded anew from its pixels: what a camera or a hospital wrote into the file does not come along."""
     buffer = io.BytesIO()
-    pixels = image.convert("RGB")
+    pixels = as_shown(image, description)
     pixels.info.clear()
     pixels.save(buffer, "JPEG", quality=88)
     return _image_tag(buffer.getvalue(), "jpeg", description)

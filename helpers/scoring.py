@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from .encoding import ImageEncodings, as_image_list, encode_texts, iter_image_encodings
+from .encoding import ImageEncodings, as_image_list, encode_texts, iter_image_encodings, joint_tokens
 from .tokens import concept_vectors, fill, last_position_vectors
 
 AUTHORS_TOP = (128, 729)
@@ -224,7 +224,7 @@ def zero_shot(
     for part in _parts(model, processor, images, bool(alpha), batch_size, progress):
         score = logits(part.features, global_vectors, s.logit_scale).softmax(-1)
         if alpha:
-            local = local_scores(part.map().flatten(1, 2), local_vectors, recipe=recipe, top=top)
+            local = local_scores(joint_tokens(part), local_vectors, recipe=recipe, top=top)
             score = mix((s.concept_logit_scale * local).softmax(-1), score, alpha)
         rows.append(score)
         index += part.names
@@ -296,7 +296,7 @@ def annotate(
     for part in _parts(model, processor, images, bool(alpha), batch_size, progress):
         score = _pair(lambda v, p=part: p.features.float() @ v.T, positive, negative, s.logit_scale, s.logit_bias)
         if alpha:
-            patches = part.map().flatten(1, 2)
+            patches = joint_tokens(part)
             local = _pair(
                 lambda v, p=patches: local_scores(p, v, recipe=recipe),
                 local_positive,
@@ -325,7 +325,7 @@ def retrieval_ranks(similarity, relevant=None) -> np.ndarray:
 
     Args:
         similarity: float [Q, G], queries x gallery, larger is more alike.
-        relevant: bool [Q, G], the right answers; None means the diagonal (query i belongs to item i).
+        relevant: 0/1 or bool [Q, G], the right answers; None means the diagonal (query i belongs to item i).
 
     Returns:
         int [Q], 1 is best. Ties count against the model: an item that scores the same as the right answer stands before
@@ -334,6 +334,20 @@ def retrieval_ranks(similarity, relevant=None) -> np.ndarray:
     Raises:
         ValueError: shapes differ, NaN, or a query without a right answer.
     """
+    similarity, relevant = gallery(similarity, relevant)
+    if not relevant.any(1).all():
+        query = int((~relevant.any(1)).argmax())
+        raise ValueError(f"Query {query} has no right answer in the gallery: leave it out.")
+    best = np.where(relevant, similarity, -np.inf).max(1, keepdims=True)
+    return 1 + ((similarity >= best) & ~relevant).sum(1)
+
+
+def gallery(similarity, relevant=None) -> tuple[np.ndarray, np.ndarray]:
+    """What the retrieval metrics take, checked: similarity, finite float [Q, G], and the right answers, bool [Q, G].
+
+    Raises:
+        ValueError: shapes differ, similarity is not finite, relevant is neither 0 nor 1.
+    """
     similarity = np.asarray(similarity, dtype=np.float64)
     if similarity.ndim != 2 or not np.isfinite(similarity).all():
         raise ValueError("similarity must be a finite table [queries, gallery].")
@@ -341,14 +355,23 @@ def retrieval_ranks(similarity, relevant=None) -> np.ndarray:
         if similarity.shape[0] != similarity.shape[1]:
             raise ValueError(f"similarity {similarity.shape} is not square: say with relevant= what belongs to what.")
         relevant = np.eye(len(similarity), dtype=bool)
-    relevant = np.asarray(relevant, dtype=bool)
+    relevant = decided(relevant, "relevant")
     if relevant.shape != similarity.shape:
         raise ValueError(f"relevant {relevant.shape} must have the shape of similarity {similarity.shape}.")
-    if not relevant.any(1).all():
-        query = int((~relevant.any(1)).argmax())
-        raise ValueError(f"Query {query} has no right answer in the gallery: leave it out.")
-    best = np.where(relevant, similarity, -np.inf).max(1, keepdims=True)
-    return 1 + ((similarity >= best) & ~relevant).sum(1)
+    return similarity, relevant
+
+
+def decided(table, name: str) -> np.ndarray:
+    """A table of 0 and 1 as bool. Where truth may be unknown (NaN), only the caller knows what that should count as.
+
+    Raises:
+        ValueError: anything else in it; numpy takes NaN for true.
+    """
+    table = np.asarray(table, dtype=float)
+    odd = table[~np.isin(table, (0, 1))]
+    if odd.size:
+        raise ValueError(f"{name} must be 0 or 1 everywhere; it holds {odd[0]:g}. Decide first: `({name} == 1)`.")
+    return table == 1
 
 
 # --- small things -----------------------------------------------------------------------------------------------------
@@ -371,8 +394,8 @@ def _classes(classes) -> tuple[list[str], list[list[str]]]:
 def _parts(model, processor, images, tokens: bool, batch_size: int, progress: bool):
     """The images' encodings batch by batch; those that are encoded already in one piece."""
     if isinstance(images, ImageEncodings):
-        if tokens and images.tokens is None:
-            raise ValueError("alpha > 0 needs patch tokens: encode these images again with tokens=True.")
+        if tokens:
+            joint_tokens(images)
         return [images]
     images = as_image_list(images)
     return iter_image_encodings(model, processor, images, batch_size=batch_size, tokens=tokens, progress=progress)

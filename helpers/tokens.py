@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings
+from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings, joint_tokens
 
 # --- pieces of text ---------------------------------------------------------------------------------------------------
 
@@ -121,15 +121,14 @@ def span_vector(encodings: TextEncodings, n: int, phrase, *, offset: int = 0) ->
         offset: shift the span by this many positions: 0 is right; -1 and +1 show what a misread span costs.
 
     Raises:
-        ValueError: no token vectors; the shifted span leaves the prompt.
+        ValueError: no token vectors, or unprojected ones; the shifted span leaves the prompt.
     """
-    if encodings.tokens is None:
-        raise ValueError("These texts were encoded without token vectors: encode them again with tokens=True.")
+    tokens = joint_tokens(encodings)
     assert_aligned(encodings)
     positions = [p + offset for p in span_positions(encodings, n, phrase)]
     if min(positions) < 0 or max(positions) >= int(encodings.mask[n].sum()):
         raise ValueError(f"The span moved by {offset} leaves texts[{n}]. Use a template with words around the phrase.")
-    return encodings.tokens[n, positions].float().mean(0)
+    return tokens[n, positions].float().mean(0)
 
 
 def concept_vectors(
@@ -280,7 +279,8 @@ def cosine_maps(tokens: torch.Tensor, vectors: torch.Tensor, grid: tuple[int, in
         float32 [B, K, h, w] in [-1, 1]. Multiply by `concept_logit_scale` and add `concept_logit_bias` for logits.
 
     Raises:
-        ValueError: widths differ (an unprojected text token against a patch), or NaN.
+        ValueError: widths differ, or NaN. Where the widths are equal, nothing tells an unprojected vector from a
+            projected one: `concept_maps` and `token_maps` know.
     """
     if tokens.ndim != 3 or vectors.ndim != 2 or tokens.shape[-1] != vectors.shape[-1]:
         raise ValueError(
@@ -316,13 +316,16 @@ def concept_maps(
 
     Returns:
         float32 [B, K, h, w], cosines in [-1, 1].
+
+    Raises:
+        ValueError: images encoded without tokens or with unprojected ones; and as in `encode_images`.
     """
     vectors = phrases
     if not isinstance(phrases, torch.Tensor):
         phrases = [phrases] if isinstance(phrases, str) else phrases
         vectors = concept_vectors(model, processor, phrases, template=template)
     if isinstance(images, ImageEncodings):
-        return cosine_maps(images.map().flatten(1, 2), vectors, images.grid)
+        return cosine_maps(joint_tokens(images), vectors, images.grid)
     batches = iter_image_encodings(model, processor, images, batch_size=batch_size, tokens=True, progress=progress)
     return torch.cat([cosine_maps(part.tokens, vectors, part.grid) for part in batches])
 
@@ -336,12 +339,13 @@ def token_maps(texts: TextEncodings, images: ImageEncodings, n: int = 0, b: int 
 
     Returns:
         float32 [T, h, w], cosines; positions as in `piece_table(texts, n)`, padding left out (T counts real ones).
+
+    Raises:
+        ValueError: encoded without tokens or with unprojected ones.
     """
-    if texts.tokens is None:
-        raise ValueError("These texts were encoded without token vectors: encode them again with tokens=True.")
+    words, patches = joint_tokens(texts), joint_tokens(images)
     assert_aligned(texts)
-    real = texts.tokens[n, texts.mask[n]]
-    return cosine_maps(images.map()[b].flatten(0, 1)[None], real, images.grid)[0]
+    return cosine_maps(patches[[b]], words[n, texts.mask[n]], images.grid)[0]
 
 
 def top_patches(map_, k: int = 5) -> list[tuple[int, float]]:

@@ -3,7 +3,8 @@
     python -m recipes.evaluate_mini --photographs BCCD_FOLDER      # writes evaluation.json and the card's table
     python -m recipes.evaluate_mini --card                         # only the card's table, from evaluation.json
 
-Every figure has a 95 % bootstrap interval and stands beside controls that know less than the model.
+Every figure has a 95 % bootstrap interval and stands beside controls that know less than the model. Crops of one
+photograph share its stain and its focus, so photographs are resampled, not crops.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def figure(
     measure: str,
     estimate: Estimate,
     target: float | None = None,
-    n: int | None = None,
+    n: int | str | None = None,
     **controls,
 ) -> dict:
     """One row of the report; controls are estimates of the same measure."""
@@ -238,6 +239,10 @@ def _grade_rendered(model, processor, progress: bool) -> Iterable[dict]:
         )
 
 
+def _count(what: str, sources: np.ndarray) -> str:
+    return f"{len(sources)} {what} of {len(set(sources))} photographs"
+
+
 def _grade_photographs(model, processor, folder: Path, counts: Path) -> Iterable[dict]:
     _, types = load_annotations(folder)
     names = split(types)[1]
@@ -262,6 +267,7 @@ def _grade_photographs(model, processor, folder: Path, counts: Path) -> Iterable
 
     grid = helpers.patch_grid(model)
     images = [crop.image for crop in off_centre]
+    sources = np.array([crop.photograph for crop in off_centre])
     maps = helpers.concept_maps(model, processor, images, ["nucleus", "background"]).numpy()
     masks = np.zeros((len(images), SIZE, SIZE), bool)
     for mask, crop in zip(masks, off_centre, strict=True):
@@ -272,9 +278,9 @@ def _grade_photographs(model, processor, folder: Path, counts: Path) -> Iterable
         '"nucleus" points into the white cell\'s box, cell off-centre',
         "real, held out",
         "pointing game",
-        bootstrap_mean(pointing_hits(maps[:, 0], masks)),
+        bootstrap_mean(pointing_hits(maps[:, 0], masks), clusters=sources),
         0.95,
-        len(images),
+        _count("crops", sources),
         centre_prior=bootstrap_mean(pointing_hits(centre_prior(grid, len(images)), masks)),
         colour_threshold=bootstrap_mean(pointing_hits(stain_maps(pixels(processor, images), grid).numpy(), masks)),
         shuffled_text=bootstrap_mean(pointing_hits(maps[:, 1], masks)),
@@ -282,6 +288,7 @@ def _grade_photographs(model, processor, folder: Path, counts: Path) -> Iterable
 
     typed = [crop for crop in centred if crop.cell_type is not None]
     labels = np.array([crop.cell_type for crop in typed])
+    sources = np.array([crop.photograph for crop in typed])
     vectors = helpers.class_vectors(model, processor, TYPES, templates=TEMPLATES)
     features = helpers.encode_images(model, processor, [crop.image for crop in typed]).features
     predicted = np.array(CELL_TYPES)[(features @ vectors.T).argmax(1).numpy()]
@@ -290,21 +297,22 @@ def _grade_photographs(model, processor, folder: Path, counts: Path) -> Iterable
         f"type among 5, zero-shot ({', '.join(f'{size} {name}' for name, size in zip(present, sizes, strict=True))})",
         "real, held out",
         "balanced accuracy",
-        balanced_accuracy(labels, predicted),
+        balanced_accuracy(labels, predicted, clusters=sources),
         0.80,
-        len(typed),
+        _count("cells", sources),
         shuffled_text=balanced_accuracy(
             labels, np.roll(np.array(CELL_TYPES), 1)[(features @ vectors.T).argmax(1).numpy()]
         ),
         always_the_commonest=1 / len(present),
     )
     for name in present:
+        of_type = labels == name
         yield figure(
             f"recall of {name}",
             "real, held out",
             "recall",
-            bootstrap_mean((predicted == name)[labels == name]),
-            n=int((labels == name).sum()),
+            bootstrap_mean((predicted == name)[of_type], clusters=sources[of_type]),
+            n=_count("cells", sources[of_type]),
         )
 
 

@@ -1,13 +1,18 @@
-"""What several test files share: a small random ConceptCLIP in a folder, and no way to the network."""
+"""What several test files share: a small random ConceptCLIP in a folder, odd picture files, and no network."""
 
 import os
 import string
+import struct
+import zlib
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np
 import pytest
+import tifffile
 import torch
+from PIL import Image
 from transformers import BertTokenizer
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, ConceptCLIPModel, ConceptCLIPProcessor
@@ -61,6 +66,43 @@ def make_model(seed: int = 0, **changes) -> ConceptCLIPModel:
 
 def make_processor(side: int = 56) -> ConceptCLIPProcessor:
     return ConceptCLIPProcessor(ConceptCLIPImageProcessor(size={"height": side, "width": side}), make_tokenizer())
+
+
+def sixteen_bit_files(folder: Path) -> dict[str, str]:
+    """Colour and grey with alpha, 16 bits a channel of which a camera fills 12; and what must be said of each file."""
+    said, pixels = {}, np.random.default_rng(0).integers(0, 4096, (40, 30, 4)).astype(np.uint16)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for name, channels, png_kind in (("la", 2, 4), ("rgb", 3, 2), ("rgba", 4, 6)):
+        array = np.ascontiguousarray(pixels[..., :channels])
+        header = struct.pack(">IIBBBBB", 30, 40, 16, png_kind, 0, 0, 0)
+        rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in array))  # Pillow writes none
+        parts = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+        (folder / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+        said[f"{name}.png"] = "16 bits a channel"
+        options = {"photometric": "rgb" if channels > 2 else "minisblack"}
+        options |= {} if channels == 3 else {"extrasamples": ["unassalpha"]}
+        for kind, how in {
+            "": {},
+            "-big-endian": {"byteorder": ">"},
+            "-zip": {"compression": "zlib"},
+            "-planes": {"planarconfig": "separate"},
+        }.items():
+            data = array.transpose(2, 0, 1) if kind == "-planes" else array
+            tifffile.imwrite(folder / f"{name}{kind}.tif", data, **options, **how)
+            said[f"{name}{kind}.tif"] = "16 bits a channel" if channels > 2 else "not an image that Pillow can read"
+    return said
+
+
+def paged_files(folder: Path) -> list[str]:
+    """Files of three pages or frames, red 0, 80 and 160; their names."""
+    pages = [Image.new("RGB", (30, 20), (80 * k, 0, 0)) for k in range(3)]
+    names = ["stack.tif", "film.gif", "film.png", "film.webp"]
+    for name in names:
+        pages[0].save(folder / name, save_all=True, append_images=pages[1:])
+    return names
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from conftest import make_processor, make_tokenizer
+from conftest import make_processor, make_tokenizer, paged_files, sixteen_bit_files
 from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -196,6 +196,18 @@ def test_sixteen_bit_without_a_window(processor, tmp_path):
             pixels(processor, form)
 
 
+def test_sixteen_bit_colour_is_refused(processor, tmp_path):
+    """Pillow would read the upper 8 of 16 bits, or of separate planes noise, and not say so."""
+    for name, said in sixteen_bit_files(tmp_path).items():
+        with pytest.raises(ValueError, match=rf"Image 1 \(.*{name}\).*{said}"):
+            pixels(processor, [picture(), tmp_path / name])
+        if said == "16 bits a channel":
+            with pytest.raises(ValueError, match=rf"Image 0 \(.*{name}\) has 16 bits a channel.*window=\(low, high\)"):
+                pixels(processor, Image.open(tmp_path / name))
+    array = np.random.default_rng(0).integers(0, 4096, (40, 30, 3)).astype(np.uint16)
+    assert pixels(processor, array, window=(0, 4095)).std() > 0.4  # the cure
+
+
 # -- what is an error
 
 
@@ -206,7 +218,10 @@ def test_sixteen_bit_without_a_window(processor, tmp_path):
         (lambda: torch.rand(2, 3, 8, 8) * 255, {"do_rescale": False}, r"Image 0.*outside \[0, 1\].*uint8"),
         (lambda: torch.rand(2, 3, 8, 8) * 255, {}, r"Image 0.*outside \[0, 1\].*uint8"),
         (lambda: torch.randn(2, 3, 8, 8), {"do_rescale": False}, r"outside \[0, 1\].*normalis"),
-        (lambda: torch.full((3, 8, 8), torch.nan), {"do_rescale": False}, r"nan.*outside \[0, 1\]"),
+        (lambda: torch.full((3, 8, 8), torch.nan), {"do_rescale": False}, "Image 0 holds NaN or infinite values"),
+        (lambda: np.full((8, 8), np.nan), {"window": (0, 10)}, "Image 0 holds NaN or infinite values"),
+        (lambda: Image.fromarray(np.full((8, 8), np.inf, np.float32)), {"window": (0, 10)}, "Image 0 holds NaN or inf"),
+        (lambda: np.zeros((0, 8, 3), np.uint8), {}, r"Image 0 is empty, shape \(0, 8, 3\)"),
         (lambda: [picture(), picture()], {"do_rescale": False}, "Image 0 holds 0 to 255.*255 times too bright"),
         (list, {}, "There are no images"),
         (lambda: torch.zeros(0, 3, 8, 8), {}, "There are no images"),
@@ -242,6 +257,32 @@ def test_unreadable_files(processor, tmp_path):
     (tmp_path / "half.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"Image 1 \(.*half.jpg\) cannot be read to its end"):
         pixels(processor, [tmp_path / "whole.jpg", tmp_path / "half.jpg"])
+
+
+def test_a_file_of_several_pages_is_refused_and_a_page_is_not(processor, tmp_path):
+    for name in paged_files(tmp_path):
+        for form in (tmp_path / name, Image.open(tmp_path / name)):
+            with pytest.raises(ValueError, match=rf"Image 0 \(.*{name}\) holds 3 pages.*\.seek\(number\).*\.copy\(\)"):
+                pixels(processor, form)
+        image = Image.open(tmp_path / name)
+        image.seek(2)
+        red = (pixels(processor, image.copy())[0, 0] + 1) / 2 * 255
+        torch.testing.assert_close(red, torch.full_like(red, 160), rtol=0, atol=5)
+
+
+def test_one_page_is_no_stack(processor, tmp_path):
+    image = picture().resize((40, 30)).quantize(16)
+    for name in ("one.gif", "one.tif", "one.webp"):
+        image.save(tmp_path / name, lossless=True)
+        with Image.open(tmp_path / name) as closed:
+            closed.load()
+        for form in (tmp_path / name, Image.open(tmp_path / name), closed):
+            assert torch.equal(pixels(processor, form), pixels(processor, image.convert("RGB"))), name
+    preview = Image.new("RGB", (8, 8))  # a phone puts previews or depth behind the photograph
+    picture().save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[preview])
+    photograph = pixels(processor, tmp_path / "phone.jpg")
+    assert Image.open(tmp_path / "phone.jpg").n_frames == 2
+    assert (photograph - pixels(processor, picture())).abs().mean() < 0.05
 
 
 def test_an_image_too_large_for_pillow(processor, tmp_path, monkeypatch):

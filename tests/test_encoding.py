@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import paged_files, sixteen_bit_files
 from PIL import Image
 from skimage import data
 from small_model import small_model
 
 import helpers
+from helpers.encoding import as_shown, image_names
 
 PROMPTS = ["a cell photo with sign of segmented nucleus", "band", "red cells, round cells"]
 
@@ -103,6 +105,9 @@ def test_emoji_are_counted_and_a_prompt_of_nothing_else_is_warned_of(tiny):
         ([], "No texts"),
         (["cell", ""], r"texts\[1\] is empty"),
         (["  \n"], r"texts\[0\] is empty"),
+        (["\u200b"], r"texts\[0\], '\\u200b', has no visible character"),
+        (["cell", "\x00 \ufeff"], r"texts\[1\].*no visible character"),
+        (["cell [SEP] band"], r"texts\[0\] holds \[SEP\]"),
         (["cell", None], r"texts\[1\] is a NoneType"),
         ([3.5], r"texts\[0\] is a float"),
     ],
@@ -250,11 +255,112 @@ def test_a_decompression_bomb_is_told(tiny, tmp_path, monkeypatch):
         ([np.zeros((0, 8, 3), np.uint8)], "image 0 is empty"),
         (["cell.png"], "cell.png: no such file"),
         ([42], "image 0 is a int"),
+        (np.zeros((20, 20, 1), np.uint8), r"shape \[20, 20, 1\] does not say.*\[array\] for one, list\(array\)"),
+        (np.zeros((3, 224, 224), np.uint8), r"shape \[3, 224, 224\] does not say"),
+        (np.zeros((5, 20, 20), np.float32), r"shape \[5, 20, 20\] does not say"),
+        (np.zeros(20, np.uint8), r"shape \[20\] does not say"),
     ],
 )
 def test_bad_images(tiny, images, problem):
     with pytest.raises(ValueError, match=problem):
         helpers.encode_images(*tiny, images)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (20, 30, 3), (20, 30, 4), (1, 20, 30, 3), (1, 3, 20, 30)])
+def test_an_array_that_is_one_image(tiny, shape):
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    alone = array[0] if len(shape) == 4 else array
+    features = helpers.encode_images(*tiny, array).features
+    torch.testing.assert_close(features, helpers.encode_images(*tiny, [alone]).features)
+
+
+def test_sixteen_bit_colour_is_refused_by_name(tiny, tmp_path):
+    said = sixteen_bit_files(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "whole.png")
+    encoded = helpers.encode_images(*tiny, sorted(tmp_path.iterdir()), on_error="report")
+    assert encoded.names == ["whole.png"]
+    for failure in encoded.failures.itertuples():
+        assert failure.problem.startswith(failure.name), failure.problem
+        assert said.pop(failure.name) in failure.problem
+    assert not said
+    with pytest.raises(ValueError, match=r"rgb.png has 16 bits a channel.*Convert it to 8 bits.*window=\(low, high\)"):
+        helpers.open_image(tmp_path / "rgb.png")
+
+
+def test_a_file_of_several_pages_is_refused_by_name(tiny, tmp_path):
+    for name in paged_files(tmp_path):
+        with pytest.raises(ValueError, match=rf"^{name} holds 3 pages.*Pick a page"):
+            helpers.encode_images(*tiny, [tmp_path / name])
+
+
+def test_a_float_file_with_nan_is_left_out_and_the_others_are_not(tiny, tmp_path):
+    floats = np.random.default_rng(0).random((20, 30), dtype=np.float32) * 1000
+    for name, value in (("a", 1), ("b", np.nan), ("c", np.inf), ("d", 2)):
+        floats[3, 4] = value
+        Image.fromarray(floats).save(tmp_path / f"{name}.tif")
+    encoded = helpers.encode_images(*tiny, sorted(tmp_path.iterdir()), window=(0, 1000), on_error="report")
+    assert encoded.names == ["a.tif", "d.tif"]
+    problem = "holds NaN or infinite values. Repair it or leave it out."
+    assert encoded.failures["problem"].tolist() == [f"b.tif {problem}", f"c.tif {problem}"]
+
+
+def test_a_float_file_between_0_and_1_is_as_its_array(tiny, tmp_path):
+    floats = np.random.default_rng(0).random((20, 30), dtype=np.float32)
+    Image.fromarray(floats).save(tmp_path / "floats.tif")
+    features = [helpers.encode_images(*tiny, [form]).features for form in (tmp_path / "floats.tif", floats)]
+    torch.testing.assert_close(*features)
+
+
+def test_files_of_one_name_are_told_apart_by_as_few_folders_as_needed(tiny, tmp_path, monkeypatch):
+    files = ["a/1.png", "b/1.png", "x/b/1.png", "a/2.png"]
+    for k, file in enumerate(files):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (60 * k, 0, 0)).save(tmp_path / file)
+    paths = [tmp_path / file for file in files]
+    machine = tmp_path.name  # the folder in which all of them lie
+    assert image_names(paths) == ["a/1.png", f"{machine}/b/1.png", "x/b/1.png", "2.png"]
+    assert image_names([paths[0], str(paths[1]), paths[3]]) == ["a/1.png", "b/1.png", "2.png"]
+    assert image_names([paths[0], paths[0], Image.new("L", (1, 1))]) == ["1.png", "1.png", "image 2"]
+    monkeypatch.chdir(tmp_path / "a")
+    assert image_names(["1.png", "2.png", "../b/1.png"]) == ["a/1.png", "2.png", "b/1.png"]
+    few = [paths[0], paths[1], paths[3]]
+    table = helpers.zero_shot(*tiny, few, ["band", "nucleus"], batch_size=1)
+    assert table.index.tolist() == ["a/1.png", "b/1.png", "2.png"]
+    paths[1].write_bytes(b"")
+    failures = helpers.encode_images(*tiny, few, on_error="report").failures
+    assert failures["name"].tolist() == ["b/1.png"]
+    assert failures["problem"][0].startswith("b/1.png: the file is empty")
+
+
+def test_what_is_shown_is_what_the_processor_reads(tiny, tmp_path):
+    """Squashed, it gives the very pixels that the model gets; so a map lies on it where the model looked."""
+    processor = tiny[1]
+    array = data.chelsea()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    Image.fromarray(array).save(tmp_path / "phone.jpg", exif=exif)
+    clear = Image.fromarray(array).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    forms = [tmp_path / "phone.jpg", Image.open(tmp_path / "phone.jpg"), clear, np.asarray(clear)]
+    forms += [array, array.transpose(2, 0, 1), torch.from_numpy(array), data.camera()]
+    for form in forms:
+        shown = as_shown(form)
+        assert shown.mode == "RGB"
+        pixels = [processor(images=[image], return_tensors="pt")["pixel_values"] for image in (form, shown)]
+        assert torch.equal(*pixels)
+    assert as_shown(tmp_path / "phone.jpg").size == (300, 451)
+    floats = torch.from_numpy(array).permute(2, 0, 1) / 255
+    assert np.array_equal(np.asarray(as_shown(floats)), array)
+
+
+def test_what_eyes_cannot_see_is_brought_between_black_and_white():
+    deep = np.linspace(0, 4095, 3600).reshape(60, 60).astype(np.uint16)
+    for form in (deep, Image.fromarray(deep), torch.from_numpy(deep.astype(np.float32)) / 1000):
+        shown = np.asarray(as_shown(form))
+        np.testing.assert_allclose(shown[..., 0], deep / 4095 * 255, atol=0.51)
+    assert np.asarray(as_shown(np.full((4, 4, 3), 0.5))).max() == 128  # floats in [0, 1] stay as bright as they are
+    with pytest.raises(ValueError, match="scan holds NaN"):
+        as_shown(deep * np.nan, "scan")
 
 
 def test_sixteen_bits_through_a_window(tiny):

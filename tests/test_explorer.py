@@ -158,6 +158,28 @@ def test_the_colour_scale_does_not_depend_on_the_phrase(session, sight):
     assert high == pytest.approx(np.percentile(values, 99.8), abs=1e-5)
 
 
+def test_any_image_that_can_be_encoded_can_be_looked_at(session, sight, tmp_path):
+    array = np.asarray(picture())
+    floats = (array / 255).astype(np.float32)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    for form in (array, array.transpose(2, 0, 1), tensor, floats, tensor / 255, floats.transpose(2, 0, 1)):
+        seen = session.look(form)
+        assert seen.name == "image 0" and np.array_equal(np.asarray(seen.image), array)
+        assert F.cosine_similarity(seen.features, sight.features, dim=0) > 0.99
+    assert session.look(array[..., 0]).image.mode == "RGB"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    picture().save(tmp_path / "phone.png", exif=exif)
+    turned = session.look(tmp_path / "phone.png")
+    assert turned.name == "phone.png" and turned.image.size == (60, 80)
+    upright = session.look(picture().transpose(Image.Transpose.ROTATE_270))
+    assert np.array_equal(np.asarray(turned.image), np.asarray(upright.image))
+    assert torch.allclose(turned.patches, upright.patches, atol=1e-5)
+    with pytest.raises(ValueError, match=r"deep.png has more than 8 bits"):
+        Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
+        session.look(tmp_path / "deep.png")
+
+
 def test_an_index_finds_the_very_patch(session, atlas):
     told = []
     index = PatchIndex.build(session, atlas.images, batch_size=3, progress=told.append)
@@ -445,6 +467,30 @@ def test_another_picture_takes_the_box_away_and_is_encoded_once(explorer, monkey
     explorer.phrase.value = "band cells"
     explorer.picture.box = [0, 0, 0.4, 0.4]
     assert not explorer.picture.problem
+
+
+def test_a_row_number_may_be_numpys(explorer):
+    for row in (np.int64(1), np.argmax([0, 1]), 1):
+        explorer.look_at(0)
+        explorer.look_at(row)
+        assert explorer.picture.problem == "" and explorer.cell.value == 1
+        assert explorer.sight.name == "1 · imaginary cell"
+    explorer.look_at(torch.rand(3, 20, 30))
+    assert explorer.picture.problem == "" and explorer.cell.value == -1 and explorer.sight.image.size == (30, 20)
+
+
+def test_what_is_found_is_cut_from_the_picture_as_it_is_shown(atlas, tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    paths = [tmp_path / f"{n}.png" for n in range(4)]
+    for n, path in enumerate(paths):
+        picture(n).save(path, exif=exif)
+    explorer = helpers.ConceptExplorer(*small_model(), atlas=Atlas(atlas.table, Images(paths), {}), compare=PHRASES[:3])
+    explorer.picture.box = [0.02, 0.02, 0.4, 0.4]
+    sizes = []
+    monkeypatch.setattr(drawing, "crop", lambda image, box: sizes.append(image.size) or image)
+    explorer.search.click()
+    assert explorer.picture.problem == "" and sizes == [(60, 80)] * 3
 
 
 def jpeg(size, **kwargs):

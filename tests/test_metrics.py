@@ -11,6 +11,7 @@ from helpers.metrics import Estimate, _weighted_wins, _weights
 
 RNG = np.random.default_rng(1)
 TRUTH = RNG.random(80) < 0.4
+UNKNOWN = np.array([[1, np.nan], [0, 1]])
 SCORE = np.round(TRUTH + RNG.normal(size=80), 1)  # rounded: with ties
 
 
@@ -56,6 +57,36 @@ def test_interval_of_a_mean_is_the_normal_one():
     assert estimate.high == pytest.approx(values.mean() + half, abs=0.03)
     general = helpers.bootstrap(np.mean, values)
     assert list(general) == pytest.approx(list(estimate), abs=0.03)
+
+
+def test_clusters_are_resampled_whole():
+    """Checked against draws of clusters done one by one; copies of an image then say nothing new."""
+    values, clusters = np.r_[RNG.random(60), np.nan], RNG.choice(list("abcdefghij"), 61)
+    weights = np.random.default_rng(4).multinomial(10, np.full(10, 0.1), size=500)
+    drawn = [np.concatenate([values[clusters == c] for c in np.repeat(list("abcdefghij"), w)]) for w in weights]
+    expected = np.quantile([np.nanmean(rows) for rows in drawn], [0.025, 0.975])
+    estimate = helpers.bootstrap_mean(values, clusters=clusters, n=500, seed=4)
+    assert [estimate.low, estimate.high] == pytest.approx(expected, abs=1e-6)
+    assert estimate.value == helpers.bootstrap_mean(values).value
+
+    few, places = RNG.random(20), np.arange(20)
+    own = helpers.bootstrap_mean(few)
+    assert list(helpers.bootstrap_mean(few, clusters=places)) == list(own)
+    copied = helpers.bootstrap_mean(few.repeat(4), clusters=places.repeat(4))
+    assert list(copied) == pytest.approx(list(own), abs=1e-6)
+    naive = helpers.bootstrap_mean(few.repeat(4))
+    assert naive.high - naive.low < 0.6 * (copied.high - copied.low)
+
+
+def test_balanced_accuracy_of_clusters():
+    truth, predicted = np.array(list("aabb")).repeat(5), np.array(list("abbb")).repeat(5)
+    one = helpers.balanced_accuracy(truth, predicted, clusters=np.zeros(20))
+    assert list(one) == [0.75, 0.75, 0.75]  # one cluster: every resample is the same
+    wide = helpers.balanced_accuracy(truth, predicted, clusters=np.arange(4).repeat(5))
+    assert wide.value == 0.75 and (wide.low, wide.high) == (0.5, 1)
+    for clusters in (np.zeros(19), np.zeros((20, 1))):
+        with pytest.raises(ValueError, match="one label for each of the 20 images"):
+            helpers.balanced_accuracy(truth, predicted, clusters=clusters)
 
 
 def test_mean_leaves_out_what_is_not_defined():
@@ -145,6 +176,32 @@ def test_precision_at_k():
     assert helpers.precision_at_k(similarity, relevant, 2).value == 0.5
     with pytest.raises(ValueError, match="k=4"):
         helpers.precision_at_k(similarity, relevant, 4)
+    for relevant in ([[1, 0, 0, 1]], [[0, 1, 1, 0]]):  # ties count against the model
+        assert helpers.precision_at_k([[1, 1, 1, 1]], relevant, 2).value == 0
+        assert helpers.precision_at_k([[1, 1, 1, 1]], relevant, 3).value == pytest.approx(1 / 3)
+    assert helpers.precision_at_k([[2, 1, 1, 2]], [[1, 0, 1, 1]], 3).value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("grade", "problem"),
+    [
+        (lambda: helpers.retrieval_ranks(np.eye(2), UNKNOWN), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
+        (lambda: helpers.recall_at_k(np.eye(2), UNKNOWN), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
+        (lambda: helpers.precision_at_k(np.eye(2), UNKNOWN, 1), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
+        (lambda: helpers.precision_at_k(np.eye(2), np.eye(2) * 2, 1), "it holds 2"),
+        (lambda: helpers.fit_temperature(np.eye(2), UNKNOWN, kind="sigmoid"), "truth must be 0 or 1.*(truth == 1)"),
+        (lambda: helpers.fit_temperature(np.eye(2), [0, np.nan]), "column numbers, 0 to 1"),
+        (lambda: helpers.fit_temperature(np.eye(2), [0, -1]), "column numbers, 0 to 1"),
+        (lambda: helpers.fit_temperature(UNKNOWN, [0, 1]), "logits must be finite"),
+        (lambda: helpers.fit_temperature(UNKNOWN, np.eye(2), kind="sigmoid"), "logits must be finite"),
+        (lambda: helpers.precision_at_k(UNKNOWN, np.eye(2), 1), "finite table"),
+        (lambda: helpers.recall_at_k([[np.inf, 0], [0, 1]]), "finite table"),
+        (lambda: helpers.recall_at_k(np.ones((2, 3))), "not square"),
+    ],
+)
+def test_what_is_unknown_is_not_taken_for_true(grade, problem):
+    with pytest.raises(ValueError, match=problem.replace("(", r"\(").replace(")", r"\)")):
+        grade()
 
 
 def test_balanced_accuracy_is_sklearns():

@@ -43,6 +43,23 @@ def test_every_kind_of_image_is_shown():
         plots.show_images([])
 
 
+def test_a_picture_is_shown_as_the_model_sees_it(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: upright it is 300 x 451
+    PICTURE.save(tmp_path / "phone.png", exif=exif)
+    upright = np.asarray(PICTURE.transpose(Image.Transpose.ROTATE_270))
+    for form in (tmp_path / "phone.png", Image.open(tmp_path / "phone.png")):
+        np.testing.assert_array_equal(plots.show_image(form).images[0].get_array(), upright)
+    map_ax = plots.concept_map(tmp_path / "phone.png", torch.rand(4, 4))
+    assert map_ax.images[1].get_extent() == pytest.approx([-0.5, 299.5, 450.5, -0.5])
+    clear = Image.new("RGBA", (20, 30), (0, 0, 0, 0))
+    for form in (clear, np.asarray(clear)):
+        assert plots.to_array(form).min() == 255
+    chw = np.asarray(PICTURE).transpose(2, 0, 1)
+    for form in (chw, torch.from_numpy(chw.copy())):
+        np.testing.assert_array_equal(plots.to_array(form), np.asarray(PICTURE))
+
+
 def test_the_map_lies_where_the_model_looks():
     map_ = torch.arange(16.0).reshape(4, 4)
     ax = plots.concept_map(PICTURE, map_, GRID, title="nucleus", limits=(0, 20))

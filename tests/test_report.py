@@ -105,6 +105,18 @@ def test_pictures_are_small_and_carry_nothing_but_pixels(tmp_path):
     assert base64.b64encode(b"4711").decode().rstrip("=") not in page
 
 
+def test_pictures_are_upright_and_transparency_is_white(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    Image.new("RGB", (400, 200), "red").save(tmp_path / "phone.jpg", exif=exif)
+    clear = Image.new("RGBA", (400, 200), (0, 0, 0, 0))
+    images = [Image.open(tmp_path / "phone.jpg"), clear]
+    page = Page(helpers.report_html("t", {"s": [pd.DataFrame({"picture": images}), *images]}))
+    assert [picture.size for picture in page.pictures()] == [(56, 112), (112, 56), (200, 400), (400, 200)]
+    for picture in page.pictures()[1::2]:
+        assert picture.getextrema() == ((255, 255),) * 3
+
+
 def test_what_cannot_be_shown_is_named(tmp_path):
     with pytest.raises(ValueError, match="Section 'Numbers': a ndarray cannot be shown"):
         helpers.write_report(tmp_path / "r.html", "t", {"Numbers": [np.zeros(3)]})

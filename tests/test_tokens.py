@@ -69,6 +69,25 @@ def test_a_text_tower_that_drops_cls_is_caught(prompts):
             use()
 
 
+def test_projected_and_unprojected_tokens_never_meet(tiny, prompts, encoded, tmp_path):
+    """Also where the widths are equal, as in both models' image towers, and after a save."""
+    images = [data.retina(), data.chelsea()]
+    raw = helpers.encode_images(*tiny, images, tokens="unprojected")
+    assert raw.tokens.shape == encoded.tokens.shape
+    raw = helpers.encoding.load_encodings(raw.save(tmp_path / "raw.safetensors"))
+    texts = helpers.encode_texts(*tiny, [PROMPT], tokens="unprojected")
+    for use in (
+        lambda: helpers.concept_maps(*tiny, raw, ["nucleus"]),
+        lambda: helpers.token_maps(prompts, raw),
+        lambda: helpers.token_maps(texts, encoded),
+        lambda: helpers.span_vector(texts, 0, "nucleus"),
+        lambda: helpers.zero_shot(*tiny, raw, ["band", "round"], alpha=0.5),
+        lambda: helpers.annotate(*tiny, raw, ["band"], alpha=0.5),
+    ):
+        with pytest.raises(ValueError, match="are unprojected"):
+            use()
+
+
 def test_fill():
     assert fill("a photo of {}.", " red cells ") == ("a photo of red cells.", (11, 20))
     assert fill("{}", "{weird}") == ("{weird}", (0, 7))

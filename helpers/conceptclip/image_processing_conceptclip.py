@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import BITSPERSAMPLE
 from torch.nn import functional as F
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
@@ -102,7 +103,7 @@ class ConceptCLIPImageProcessor(PilBackend):
 
         pixel_values = []
         for name, image in _named(images):
-            image = _read(image, name, input_data_format)
+            image = read_image(image, name, input_data_format)
             if isinstance(image, Image.Image):
                 _check_eight_bit(do_rescale, window, name)
                 image = image.resize(size[::-1], resample) if do_resize else image
@@ -138,11 +139,26 @@ def _named(images: Any) -> Iterator[tuple[str, Any]]:
         yield f"Image {index}" + (f" ({path})" if path else ""), image
 
 
-def _read(image: Any, name: str, input_data_format: str | None = None) -> Image.Image | torch.Tensor:
-    """An 8-bit RGB PIL image; or a tensor (3, H, W), floating point or wide integer, in units yet to be checked."""
+def read_image(image: Any, name: str, input_data_format: str | None = None) -> Image.Image | torch.Tensor:
+    """
+    One image of any accepted kind, as the processor sees it before it resizes: upright, transparency over white.
+
+    Args:
+        image: PIL image, path, array or tensor; it is not changed.
+        name (`str`): how messages call it.
+        input_data_format (`str`, *optional*): "channels_first" or "channels_last", where the shape leaves it open.
+
+    Returns:
+        An 8-bit RGB PIL image; or a tensor `(3, H, W)`, finite floating point or wide integer, in units yet to be
+        checked.
+
+    Raises:
+        ValueError: naming the image, what is wrong and what to do.
+    """
     if isinstance(image, (str, Path)):
         image = _open(image, name)
     if isinstance(image, Image.Image):
+        check_opened(image, name)
         try:
             image = ImageOps.exif_transpose(image)
             if image.mode not in WIDE_PIL_MODES:
@@ -156,12 +172,17 @@ def _read(image: Any, name: str, input_data_format: str | None = None) -> Image.
                 f"{name} is an array of {image.dtype}. Pass uint8, float in [0, 1], or 16 bit with a window."
             )
         likely_last = image.shape[-1] in (1, 3, 4)
-        image = torch.from_numpy(np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("=")))
+        # A copy, since torch warns of arrays that cannot be written to.
+        image = torch.from_numpy(np.array(image, dtype=image.dtype.newbyteorder("="), order="C"))
     elif isinstance(image, torch.Tensor):
         likely_last = image.shape[-1] in (1, 3, 4) and image.shape[0] not in (1, 3, 4)
     else:
         raise ValueError(f"{name} is a {type(image).__name__}. Pass a PIL image, a path, an array or a tensor.")
 
+    if 0 in image.shape:
+        raise ValueError(f"{name} is empty, shape {tuple(image.shape)}. Leave it out.")
+    if image.is_floating_point() and not image.isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinite values. Repair it or leave it out.")
     if image.ndim == 2:
         image = image.unsqueeze(0)
     elif image.ndim != 3:
@@ -188,6 +209,37 @@ def _open(path: str | Path, name: str) -> Image.Image:
         raise ValueError(f"{name} is too large to be read at once ({error}). Cut it into tiles.") from error
     except OSError as error:
         raise ValueError(f"{name} is not an image that Pillow can read. Convert it to PNG, JPEG or TIFF.") from error
+
+
+def check_opened(image: Image.Image, name: str) -> None:
+    """
+    Refuses a file of which Pillow would silently give a part: the first of several pages, the upper half of 16 bits.
+
+    To be called before the pixels are read: Pillow forgets then how many bits the file had.
+
+    Args:
+        image: as `Image.open` returns it.
+        name (`str`): how messages call it.
+
+    Raises:
+        ValueError: naming the image, what is wrong and what to do.
+    """
+    png = any(";16B" in str(tile.args) for tile in getattr(image, "tile", []))
+    tiff = 16 in getattr(image, "tag_v2", {}).get(BITSPERSAMPLE, ())
+    if image.mode not in WIDE_PIL_MODES and (png or tiff):
+        raise ValueError(
+            f"{name} has 16 bits a channel and several channels, of which Pillow reads the upper 8 bits only. Convert "
+            "it to 8 bits, or read it with another library and pass the array with window=(low, high)."
+        )
+    try:
+        pages = getattr(image, "n_frames", 1)
+    except (OSError, SyntaxError, ValueError):  # closed after it was read; or damaged, which reading it will tell
+        return
+    if pages > 1 and image.format != "MPO":  # a phone's photograph, with previews or depth behind it
+        raise ValueError(
+            f"{name} holds {pages} pages, and an image is one. Pick a page: open the file with PIL.Image.open, go to "
+            "the page with .seek(number), and pass .copy() of it."
+        )
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -219,7 +271,7 @@ def _to_unit_range(image: torch.Tensor, do_rescale: bool, window: Sequence[float
             f"{name} has more than 8 bits a channel ({str(dtype).removeprefix('torch.')}, {low:.0f} to {high:.0f}). "
             "Say which intensities become black and white: window=(low, high)."
         )
-    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # so that NaN is outside, too
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ValueError(
             f"{name} is a float image with values {low:.4g} to {high:.4g}, outside [0, 1]. Pass 0 to 255 as uint8, "
             "other units with window=(low, high); undo a normalisation first, since the processor normalises."

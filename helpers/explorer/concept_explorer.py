@@ -8,11 +8,12 @@ from functools import lru_cache
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 from ..bloodcells import CONCEPTS, GUIDE_CONCEPTS
 from ..data import Atlas, load_atlas
-from ..encoding import image_name
+from ..encoding import as_shown
 from ..scoring import cosine_at_half
 from . import drawing
 from .elements import Picture, ScoreTable, count, number, open_bytes, signed, telling
@@ -194,8 +195,8 @@ class ConceptExplorer(widgets.VBox):
     def look_at(self, image, name: str | None = None, note: str = "") -> None:
         """Show another picture: an atlas row, a path, or any image that `helpers.encode_images` takes."""
         with telling(self.picture, "Encoding the picture …"):
-            row = image if isinstance(image, int) else -1
-            sight = self._look_at_row(row) if row >= 0 else self.session.look(image, name or image_name(image, 0))
+            row = int(image) if isinstance(image, (int, np.integer)) else -1
+            sight = self._look_at_row(row) if row >= 0 else self.session.look(image, name or None)
             self.sight, self.limits = sight, self.session.limits(sight)
             x, y = sight.grid.patch / sight.grid.size, sight.grid.patch / sight.grid.size
             with self.hold_sync(), self.picture.hold_sync():
@@ -272,7 +273,7 @@ class ConceptExplorer(widgets.VBox):
             own = [self.cell.value] if self.cell.value >= 0 else []
             parts = []
             for row, patch, cosine in self._index.search(self.sight.region_vector(self.patches), leave_out=own):
-                image = drawing.crop(self.atlas.images[row], self.sight.grid.box(patch, (1, 1)))
+                image = drawing.crop(as_shown(self.atlas.images[row]), self.sight.grid.box(patch, (1, 1)))
                 name = html.escape(self._row_name(row).rsplit(" · ", 1)[0])
                 picture = drawing.inline(drawing.encode_picture(image), f"A piece of {name}", 96, "jpeg")
                 parts.append(f"<figure>{picture}<figcaption>{name}<br>cosine {cosine:.2f}</figcaption></figure>")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..bloodcells import CONCEPTS
-from ..encoding import encode_images, encode_texts, image_name, iter_image_encodings, open_image
+from ..encoding import as_shown, encode_images, encode_texts, image_names, iter_image_encodings
 from ..scoring import local_scores, logits, scales
 from ..tokens import PatchGrid, cosine_maps, fill, patch_grid, piece_table, span_positions, span_vector
 
@@ -191,18 +190,17 @@ class ConceptSession:
 
     def looks(self, images: Sequence, names: Sequence[str] | None = None) -> list[Sight]:
         """Several pictures, in one batch."""
-        names = [image_name(image, n) for n, image in enumerate(images)] if names is None else list(names)
-        opened = [open_image(image) if isinstance(image, (str, os.PathLike)) else image for image in images]
-        encoded = encode_images(self.model, self.processor, opened, tokens=True)
+        names = image_names(images) if names is None else list(names)
+        encoded = encode_images(self.model, self.processor, images, tokens=True)
         return [
             Sight(
-                image=image.convert("RGB") if isinstance(image, Image.Image) else Image.fromarray(image).convert("RGB"),
+                image=as_shown(image, name),
                 name=name,
                 features=encoded.features[n],
                 patches=F.normalize(encoded.tokens[n].float(), dim=-1),
                 grid=self.grid,
             )
-            for n, (image, name) in enumerate(zip(opened, names, strict=True))
+            for n, (image, name) in enumerate(zip(images, names, strict=True))
         ]
 
     def scores(self, sight: Sight, phrases: Sequence[Phrase]) -> pd.DataFrame:
