@@ -1,12 +1,17 @@
 """What every notebook imports: the ConceptCLIP family and the small functions around it.
 
 `import helpers` registers the family with transformers' Auto classes. Every other name is loaded when it is first used,
-so that a script which only loads a model imports neither scikit-learn nor matplotlib.
+so that a script which only loads a model imports neither scikit-learn nor matplotlib. Where the family cannot be
+imported (a package is missing or broken), the first use of a name says so.
 """
 
 from importlib import import_module
 
-import helpers.conceptclip  # noqa: F401 (registers the classes with transformers' Auto classes)
+_broken = None
+try:
+    import helpers.conceptclip  # noqa: F401 (registers the classes with transformers' Auto classes)
+except Exception as error:  # kept for the first use of a name: `helpers.doctor`, which knows the cure, must start
+    _broken = error
 
 _NAMES = {
     "loading": ("MODEL_ID", "fastest_dtype", "load"),
@@ -15,6 +20,7 @@ _NAMES = {
     "encoding": (
         "ImageEncodings",
         "TextEncodings",
+        "as_shown",
         "encode_images",
         "encode_texts",
         "iter_image_encodings",
@@ -97,6 +103,11 @@ __all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str):
+    if _broken is not None and name in __all__:
+        raise ImportError(
+            f"helpers cannot work here ({type(_broken).__name__}: {_broken}). Run `python -m helpers.doctor` in a "
+            "terminal: it says what is missing and what to do."
+        ) from _broken
     if name in _MODULES:
         return import_module(f"helpers.{name}")
     if name in _HOME:

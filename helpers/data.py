@@ -169,11 +169,11 @@ def image_folder(
     *,
     file_column: str = "file",
 ) -> pd.DataFrame:
-    """List the images of a folder (and below), with labels from a CSV.
+    """List the images of a folder (and below; nothing whose name begins with a dot), with labels from a CSV.
 
     Args:
         folder: where the images are.
-        labels: a CSV with one row an image: `file_column` holds names or paths relative to the folder.
+        labels: a CSV in UTF-8 with one row an image: `file_column` holds names or paths relative to the folder.
         file_column: the name of that column.
 
     Returns:
@@ -181,31 +181,46 @@ def image_folder(
         without a row have NaN there.
 
     Raises:
-        ValueError: no such folder, no images in it, or rows of the CSV whose files are not there (they are listed).
+        ValueError: no such folder, no images in it; no such CSV, or one that cannot be read, has no `file_column` or a
+            column named as one of the result's; rows of it whose files are not there (they are listed).
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder.name}: no such folder. Check the path.")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    # ._a.jpg is macOS', .ipynb_checkpoints/ Jupyter's
+    paths = [p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     if not paths:
         raise ValueError(f"{folder.name}: no images in this folder. Known endings: {', '.join(IMAGE_SUFFIXES)}.")
     table = pd.DataFrame({"path": paths, "file": [p.relative_to(folder).as_posix() for p in paths]})
     if labels is None:
         return table
-    truth = pd.read_csv(labels)
-    if file_column not in truth.columns:
+    labels = Path(labels)
+    if not labels.is_file():
+        raise ValueError(f"{labels.name}: no such file. Check the path.")
+    try:
+        truth = pd.read_csv(labels)
+    except ValueError as error:  # pandas' EmptyDataError and ParserError and a UnicodeDecodeError are such
         raise ValueError(
-            f"{Path(labels).name}: no column {file_column!r}. It has: {', '.join(map(str, truth.columns))}."
+            f"{labels.name}: cannot be read as a CSV ({error}). Save it as “CSV UTF-8”, with the columns' names in its "
+            "first row."
+        ) from error
+    if file_column not in truth.columns:
+        raise ValueError(f"{labels.name}: no column {file_column!r}. It has: {', '.join(map(str, truth.columns))}.")
+    if taken := sorted(({"path", "file"} - {file_column}) & set(truth.columns)):
+        raise ValueError(
+            f"{labels.name}: its column {taken[0]!r} has the name of one of the result's. Rename it in the CSV; or say "
+            f"file_column={taken[0]!r}, if it holds the images' names."
         )
     truth = truth.rename(columns={file_column: "file"})
-    truth["file"] = truth["file"].astype(str).str.replace("\\", "/")
+    truth["file"] = truth["file"].map(str).str.replace("\\", "/")
     twice = truth["file"][truth["file"].duplicated()].unique()
     if len(twice):
-        raise ValueError(f"{Path(labels).name}: {twice[0]!r} stands there twice. Keep one row for each file.")
+        raise ValueError(f"{labels.name}: {twice[0]!r} stands there twice. Keep one row for each file.")
     missing = sorted(set(truth["file"]) - set(table["file"]))
     if missing:
         raise ValueError(
-            f"{Path(labels).name}: {len(missing)} of {len(truth)} rows name files that are not in the folder: "
+            f"{labels.name}: {len(missing)} of {len(truth)} rows name files that are not in the folder: "
             f"{', '.join(missing[:3])}. Names must be relative to the folder, endings included."
         )
     return table.merge(truth, on="file", how="left", validate="one_to_one")
@@ -225,7 +240,7 @@ def load_bloodmnist(split: str = "test", *, size: int = 224, file: str | os.Path
         (images: uint8 [N, S, S, 3], table: DataFrame with columns class_name and cell_type, our type or None).
 
     Raises:
-        ValueError: the file is not there or not of that format; ImportError: medmnist is needed and missing.
+        ValueError: the file is not there, damaged or not of that format; ImportError: medmnist is needed and missing.
     """
     if split not in ("train", "val", "test"):
         raise ValueError(f"split must be 'train', 'val' or 'test', not {split!r}.")
@@ -237,16 +252,18 @@ def load_bloodmnist(split: str = "test", *, size: int = 224, file: str | os.Path
     try:
         with np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].ravel()
-    except (KeyError, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # what numpy, zipfile, zlib and tokenize make of damaged bytes has no common class
         raise ValueError(
-            f"{file.name}: not in medmnist's format ({error}). It needs {split}_images and _labels."
+            f"{file.name}: damaged, or not in medmnist's format ({type(error).__name__}: {error}). It needs "
+            f"{split}_images and _labels; if it has been downloaded, download it again."
         ) from error
     names = list(BLOODMNIST_TYPES)
     if (
         images.dtype != np.uint8
         or images.ndim != 4
         or len(images) != len(labels)
-        or labels.max(initial=0) >= len(names)
+        or labels.dtype.kind not in "iu"
+        or not np.isin(labels, np.arange(len(names))).all()
     ):
         raise ValueError(f"{file.name}: images {images.dtype} {images.shape} and labels do not look like BloodMNIST.")
     table = pd.DataFrame({"class_name": [names[label] for label in labels]})

@@ -2,6 +2,8 @@
 
 Exit code 1 if something is missing that the notebooks need. What only the released model or the project's own tests
 need is a note. Nothing is downloaded, and a token is never shown.
+
+What is not of the standard library is imported in the checks, so that a missing package is a finding and no crash.
 """
 
 from __future__ import annotations
@@ -88,19 +90,26 @@ def torch_and_device() -> Iterator[Finding]:
         cure = 'Work on the processor: `helpers.load(device="cpu")`; or install the PyTorch build for your driver.'
         yield Finding("Device", "problem", f"{device} is offered but does not compute: {_short(error)}", cure)
         return
-    half = device == "cuda" and torch.cuda.is_bf16_supported()
-    yield Finding("Device", "ok", f"{device} ({name}), {'bfloat16' if half else 'float32'} by default")
+    yield Finding("Device", "ok", f"{device} ({name})")
 
 
 def model_family() -> Finding:
-    """Do transformers' Auto classes know ConceptCLIP?"""
+    """Do transformers' Auto classes know ConceptCLIP, and where and in what would `load` load it?"""
     import transformers
 
-    import helpers  # noqa: F401 (registers the family)
+    from helpers.conceptclip import ConceptCLIPConfig  # registers the family
+    from helpers.loading import pick_device, pick_dtype
 
     known = "conceptclip" in transformers.CONFIG_MAPPING
+    device = pick_device()
     found = f"{transformers.__version__}, {'knows' if known else 'does not know'} ConceptCLIP"
-    return Finding("transformers", "ok" if known else "problem", found, "" if known else INSTALL)
+    dtype = str(pick_dtype("auto", device, ConceptCLIPConfig())).removeprefix("torch.")
+    return Finding(
+        "transformers",
+        "ok" if known else "problem",
+        f"{found}; by default {dtype} on {device}",
+        "" if known else INSTALL,
+    )
 
 
 def jupyter() -> Finding:
@@ -154,11 +163,11 @@ def shipped_model(data: Path = DATA) -> Finding:
         return problem
     import torch
 
-    import helpers
+    from helpers.loading import load
 
     start = time.perf_counter()
     try:
-        model, processor = helpers.load(data / "conceptclip-mini", device="cpu")
+        model, processor = load(data / "conceptclip-mini", device="cpu")
         with torch.inference_mode():
             features, _ = model.encode_text(processor.tokenizer(["a round nucleus"], return_tensors="pt").input_ids)
         assert torch.isfinite(features).all(), "its features are not numbers"

@@ -26,6 +26,7 @@ MODEL_ID = str(Path(__file__).resolve().parents[1] / "data" / "conceptclip-mini"
 MODEL_VARIABLE = "CONCEPTCLIP_MODEL"
 
 HUB_FILES = ("*.json", "*.txt", "model*.safetensors")
+PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -64,10 +65,12 @@ def load(
         `(model, processor)`.
 
     Raises:
-        FileNotFoundError: no such folder; a folder without config, weights or tokenizer; no such hub id or revision.
+        FileNotFoundError: no such folder; a folder without config, weights, tokenizer or the image processor's
+            settings; no such hub id or revision.
         PermissionError: no token; a token that is not accepted; a token whose owner has not accepted the model's terms.
-        ConnectionError: the hub cannot be reached, and the model is not in the cache.
-        ValueError: pickled weights only; another architecture; weights that do not fit; an incomplete file.
+        ConnectionError: the hub cannot or (HF_HUB_OFFLINE) must not be asked, and the model is not in the cache.
+        ValueError: a device that is not here; pickled weights only; another architecture; weights that do not fit; an
+            incomplete file.
 
     Example:
 
@@ -77,15 +80,15 @@ def load(
     ```
     """
     source = source or os.environ.get(MODEL_VARIABLE) or MODEL_ID
+    device = pick_device(device)  # before a download of gigabytes
     with _bars(progress):
         folder = _folder(source, revision, token, remote_code)
         _check_files(folder, source)
-        device = pick_device(device)
         if remote_code:
             model, processor = _load_remote_code(folder, dtype, device)
         else:
             config = _config(folder, source)
-            processor = ConceptCLIPProcessor.from_pretrained(folder)
+            processor = _processor(folder, source)
             _check_processor(processor, config, source)
             try:
                 model = ConceptCLIPModel.from_pretrained(
@@ -100,8 +103,15 @@ def load(
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device that "auto" means here: CUDA, else MPS, else the CPU."""
+    """The device that "auto" means here: CUDA, else MPS, else the CPU. A named one that is not here is a ValueError."""
     if device != "auto":
+        try:
+            torch.empty(1, device=device)
+        except (AssertionError, RuntimeError) as error:  # no such name; no such GPU; PyTorch was built without it
+            raise ValueError(
+                f'device is {str(device)!r}, which PyTorch cannot use here. Known are "auto", "cpu" and, with such a '
+                'GPU, "cuda", "cuda:1" and "mps"; `python -m helpers.doctor` shows what this machine has.'
+            ) from error
         return torch.device(device)
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -226,11 +236,17 @@ def _explained(error: Exception, source: str, revision: str | None, token: str |
             f"{'to the owner of this token' if has_token else 'without a token'}. Check the spelling; if the model is "
             "private, log in as someone who may see it."
         )
+    where = f"{source} is no folder here, it is not in the cache{f' at revision {revision}' if revision else ''}, and"
+    if response is None and huggingface_hub.constants.HF_HUB_OFFLINE:
+        return ConnectionError(
+            f"{where} HF_HUB_OFFLINE is set (`make run` and `make test` set it), so the hub is not asked. Download it "
+            f"once, with `{MODEL_VARIABLE}={source} make lab` and load() in a notebook, or with "
+            f"`HF_HUB_OFFLINE=0 {MODEL_VARIABLE}={source} make run`."
+        )
     if response is None:
         return ConnectionError(
-            f"{source} is no folder here, it is not in the cache{f' at revision {revision}' if revision else ''}, and "
-            "the hub cannot be reached. Go online once to download it, copy its folder here and pass the path, or call "
-            "load() without a source for the small model, which needs no network."
+            f"{where} the hub cannot be reached. Go online once to download it, copy its folder here and pass the "
+            "path, or call load() without a source for the small model, which needs no network."
         )
     return ConnectionError(f"The hub answered {status} for {source}. Try again later, or pass a folder.")
 
@@ -255,11 +271,20 @@ def _check_files(folder: Path, source: str | Path) -> None:
         raise FileNotFoundError(f"{source} holds no tokenizer: tokenizer.json is missing. Copy it there, too.")
 
 
-def _config(folder: Path, source: str | Path) -> ConceptCLIPConfig:
+def _settings(folder: Path, name: str, source: str | Path) -> dict:
+    """A JSON file of a model's folder; {} if it is not there."""
+    path = folder / name
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config.json of {source} is not valid JSON ({error}). Download it again.") from error
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise ValueError(f"{name} of {source} is not valid JSON ({error}). Download it again.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{name} of {source} holds a {type(settings).__name__}, not settings. Download it again.")
+    return settings
+
+
+def _config(folder: Path, source: str | Path) -> ConceptCLIPConfig:
+    settings = _settings(folder, "config.json", source)
     model_type = settings.get("model_type")
     if model_type != ConceptCLIPConfig.model_type and not (model_type is None and "vision_cfg" in settings):
         raise ValueError(
@@ -267,6 +292,23 @@ def _config(folder: Path, source: str | Path) -> ConceptCLIPConfig:
             f"{ConceptCLIPConfig.model_type!r}. Load it with transformers' AutoModel instead."
         )
     return ConceptCLIPConfig.from_dict(settings)
+
+
+def _processor(folder: Path, source: str | Path) -> ConceptCLIPProcessor:
+    """transformers names neither the file that is damaged nor, for a folder, the one that is missing."""
+    settings = {name: _settings(folder, name, source) for name in PROCESSOR_FILES}
+    if not settings["preprocessor_config.json"] and "image_processor" not in settings["processor_config.json"]:
+        raise FileNotFoundError(
+            f"{source} holds no settings of the image processor: preprocessor_config.json, or a processor_config.json "
+            "that has them, is missing. Copy it there, too."
+        )
+    try:
+        return ConceptCLIPProcessor.from_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise ValueError(
+            f"The processor of {source} cannot be made from its files ({type(error).__name__}: {error}). Download its "
+            "tokenizer's and processor's .json files again."
+        ) from error
 
 
 def _check_processor(processor: ConceptCLIPProcessor, config: ConceptCLIPConfig, source: str | Path) -> None:
@@ -281,20 +323,17 @@ def _check_processor(processor: ConceptCLIPProcessor, config: ConceptCLIPConfig,
     if tokenizer.pad_token_id != text.pad_token_id or len(tokenizer) > text.vocab_size:
         raise ValueError(
             f"The tokenizer of {source} has {len(tokenizer)} pieces and pads with {tokenizer.pad_token_id}; its model "
-            f"has {text.vocab_size} and {text.pad_token_id}. The tokenizer's files are another model's."
+            f"has {text.vocab_size} and {text.pad_token_id}. The tokenizer's files are another model's, or "
+            "tokenizer_config.json is missing."
         )
 
 
 def _load_remote_code(folder: Path, dtype: str | torch.dtype, device: torch.device) -> tuple[Any, Any]:
     """Execute the Python files in `folder`, as its own `auto_map` names them."""
-
-    def settings(name: str) -> dict:
-        path = folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
     auto_map: dict[str, str] = {}
     for name in ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json", "config.json"):
-        auto_map |= {key: value for key, value in settings(name).get("auto_map", {}).items() if isinstance(value, str)}
+        named = _settings(folder, name, folder.name).get("auto_map", {})
+        auto_map |= {key: value for key, value in named.items() if isinstance(value, str)}
     if not {"AutoConfig", "AutoModel", "AutoProcessor"} <= auto_map.keys():
         raise ValueError(
             f"{folder.name} brings no code of its own for model and processor (auto_map in config.json names "

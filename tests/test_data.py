@@ -136,18 +136,46 @@ def test_folder_with_labels(folder):
     assert helpers.image_folder(folder, labels, file_column="name")["kind"].notna().sum() == 1
 
 
+def test_what_is_hidden_or_no_file_is_no_image(folder):
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / "below" / ".thumbnails").mkdir()
+    Image.new("RGB", (4, 4)).save(folder / ".ipynb_checkpoints" / "b-checkpoint.png")
+    Image.new("RGB", (4, 4)).save(folder / "below" / ".thumbnails" / "c.png")
+    (folder / "results.png").mkdir()
+    assert helpers.image_folder(folder)["file"].tolist() == ["a.JPG", "b.png", "below/c.tif"]
+    inside = folder / ".ipynb_checkpoints"  # asked for by its own name
+    assert helpers.image_folder(inside)["file"].tolist() == ["b-checkpoint.png"]
+
+
 @pytest.mark.parametrize(
     ("csv", "problem"),
     [
         ("name,kind\nb.png,x\n", "no column 'file'. It has: name, kind"),
         ("file,kind\nb.png,x\nz.png,y\n", r"1 of 2 rows .* z\.png"),
         ("file,kind\nb.png,x\nb.png,y\n", r"'b.png' stands there twice"),
+        ("file,kind\nb.png,x\n,y\n", r"1 of 2 rows .* nan"),
+        ("file,path\nb.png,x\n", r"its column 'path' has the name.*Rename it in the CSV; or say file_column='path'"),
+        ("", r"cannot be read as a CSV .*“CSV UTF-8”"),
+        ("file,kind\nb.png,gr\xf6\xdfer\n", r"cannot be read as a CSV .*“CSV UTF-8”"),
+        ("file,kind\nb.png,x\nc.png,y,z\n", r"cannot be read as a CSV .*line 3"),
     ],
 )
 def test_labels_that_do_not_fit(folder, csv, problem):
-    (folder / "labels.csv").write_text(csv)
+    (folder / "labels.csv").write_text(csv, encoding="latin-1")
     with pytest.raises(ValueError, match=f"labels.csv: .*{problem}"):
         helpers.image_folder(folder, folder / "labels.csv")
+
+
+def test_labels_with_columns_named_as_the_results(folder):
+    labels = folder / "labels.csv"
+    labels.write_text("path,kind\nb.png,x\n")
+    table = helpers.image_folder(folder, labels, file_column="path")
+    assert list(table.columns) == ["path", "file", "kind"] and table["path"][1] == folder / "b.png"
+    labels.write_text("name,file\nb.png,x\n")
+    with pytest.raises(ValueError, match=r"labels.csv: its column 'file' has the name of one of the result's"):
+        helpers.image_folder(folder, labels, file_column="name")
+    with pytest.raises(ValueError, match=r"lost.csv: no such file"):
+        helpers.image_folder(folder, folder / "lost.csv")
 
 
 def test_no_folder_and_no_images(tmp_path):
@@ -187,6 +215,9 @@ def test_bloodmnist_names_are_those_of_medmnist():
         ({"test_labels": None}, "not in medmnist's format"),
         ({"test_labels": np.full((8, 1), 9)}, "do not look like BloodMNIST"),
         ({"test_labels": np.zeros((3, 1), int)}, "do not look like BloodMNIST"),
+        ({"test_labels": np.full((8, 1), -1)}, "do not look like BloodMNIST"),
+        ({"test_labels": np.zeros((8, 1))}, "do not look like BloodMNIST"),
+        ({"test_labels": np.array(list("abcdefgh"))}, "do not look like BloodMNIST"),
         ({"test_images": np.zeros((8, 28, 28, 3))}, "do not look like BloodMNIST"),
     ],
 )
@@ -194,6 +225,27 @@ def test_files_that_are_no_bloodmnist(tmp_path, changes, problem):
     bloodmnist_like(tmp_path / "blood.npz", **changes)
     with pytest.raises(ValueError, match=f"blood.npz: .*{problem}"):
         helpers.load_bloodmnist(file=tmp_path / "blood.npz")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda whole: whole[: len(whole) // 2],  # BadZipFile
+        lambda whole: whole[:5000] + b"\xff" * 200 + whole[5200:],  # zlib.error
+        lambda whole: b"\x93NUMPY\x01\0\x10\0{'descr': ((((  \n",  # tokenize.TokenError
+        lambda whole: (
+            b"\x93NUMPY\x01\0\x3a\0{'descr': '|u1', 'fortran_order': False, 'shape': (3,)}   \nabc"
+        ),  # TypeError
+    ],
+    ids=["cut", "garbled", "no header", "an array"],
+)
+def test_damaged_files_are_no_bloodmnist(tmp_path, harm):
+    file = tmp_path / "blood.npz"
+    images = np.random.default_rng(0).integers(0, 16, (8, 28, 28, 3), dtype=np.uint8)
+    np.savez_compressed(file, test_images=images, test_labels=np.arange(8, dtype=np.uint8)[:, None])
+    file.write_bytes(harm(file.read_bytes()))
+    with pytest.raises(ValueError, match=r"blood.npz: damaged, or not in medmnist's format .*download it again"):
+        helpers.load_bloodmnist(file=file)
 
 
 def test_bloodmnist_is_not_fetched_unless_asked_for(tmp_path, monkeypatch, no_network):

@@ -1,10 +1,12 @@
 """`python -m helpers.doctor`: what it finds, and that each finding has a cure."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
+import torch
 
 from helpers import doctor
 from helpers.doctor import Finding
@@ -138,3 +140,31 @@ def test_as_a_command():
     assert done.returncode in (0, 1), done.stderr
     for topic in ("Python", "Packages", "PyTorch", "Device", "Jupyter", "Shipped model", "Atlas", "Disk", "Memory"):
         assert topic in done.stdout
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers", "PIL"])
+def test_as_a_command_without_a_core_package(tmp_path, missing):
+    """It names what is missing, with a cure, and goes on; using helpers leads to it."""
+    said = f"No module named '{missing}'"
+    (tmp_path / f"{missing}.py").write_text(f'raise ModuleNotFoundError("{said}", name="{missing}")')
+
+    def python(*arguments):
+        path = os.environ | {"PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, cwd=doctor.ROOT, env=path, check=False
+        )
+
+    done = python("-m", "helpers.doctor")
+    assert (done.returncode, done.stderr) == (1, "")
+    found = {line[9:28].strip(): line[:9].strip() for line in done.stdout.splitlines() if line[:1].strip()}
+    assert found["model family"] == "problem" and found["Atlas"] == "ok" and "Disk" in found
+    assert said in done.stdout and doctor.INSTALL in done.stdout
+    used = python("-c", "import helpers; helpers.load()")
+    assert said in used.stderr and "`python -m helpers.doctor`" in used.stderr
+
+
+def test_bfloat16_that_a_card_only_emulates_is_not_its_default(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert "float32 on cuda" in doctor.model_family().found
+    assert "bfloat16" not in doctor.model_family().found

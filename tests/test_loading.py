@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_model, make_processor, make_tokenizer
 from huggingface_hub import constants
+from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import _http as hub_http
 from test_conceptclip_released import CODE, write_with_code
 from transformers.utils import logging as transformers_logging
@@ -82,7 +83,13 @@ def test_devices_in_order(monkeypatch):
     assert loading.pick_device().type == "mps"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert loading.pick_device().type == "cpu"
-    assert loading.pick_device("cuda:1") == torch.device("cuda:1")
+    assert loading.pick_device("cpu") == loading.pick_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", torch.device("cuda", 98)])
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(device):
+    with pytest.raises(ValueError, match=f"device is '{device}'.*Known are.*helpers.doctor"):
+        helpers.load("no/such/folder", device=device)
 
 
 def test_dtypes(monkeypatch, tiny_model_folder):
@@ -149,6 +156,41 @@ def test_pickled_weights_only(folder):
 def test_no_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match="holds no tokenizer"):
+        helpers.load(folder)
+
+
+def test_no_settings_of_the_image_processor(folder):
+    """They may stand in either file, as on the model's page."""
+    settings = json.loads((folder / "processor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": "ConceptCLIPProcessor"}))
+    missing = "no settings of the image processor: preprocessor_config.json, or a processor_config.json"
+    with pytest.raises(FileNotFoundError, match=missing):
+        helpers.load(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings["image_processor"]))
+    assert helpers.load(folder, device="cpu")[1].image_processor.size.height == 56
+    (folder / "processor_config.json").unlink()
+    assert helpers.load(folder, device="cpu")[1].image_processor.size.height == 56
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=missing):
+        helpers.load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "processor_config.json"])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(None, "is not valid JSON"), (b'{"a": "\xff"}', "is not valid JSON"), (b"[]", "holds a list, not settings")],
+    ids=["cut", "not UTF-8", "a list"],
+)
+def test_settings_that_cannot_be_read_are_named(folder, name, content, problem):
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:100] if content is None else content)
+    with pytest.raises(ValueError, match=rf"^{name} of {folder} {problem}.*Download it again\.$"):
+        helpers.load(folder)
+
+
+def test_a_tokenizer_of_no_known_form(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"The processor of .* cannot be made from its files .*Download its tokenizer"):
         helpers.load(folder)
 
 
@@ -225,6 +267,7 @@ def hub(monkeypatch, tmp_path):
     for name, place in (("HF_HUB_CACHE", "cache"), ("HF_TOKEN_PATH", "token"), ("HF_STORED_TOKENS_PATH", "tokens")):
         monkeypatch.setattr(constants, name, str(tmp_path / place))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # `make test` sets it
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     yield hub
@@ -306,6 +349,16 @@ def test_no_network_and_not_in_the_cache(hub):
     assert f"{REPOSITORY} is no folder here, it is not in the cache, and the hub cannot be reached" in message
     assert "load() without a source" in message
     assert "at revision v1" in message_of(revision="v1")[1]
+
+
+def test_the_network_is_switched_off(hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.answers = {"/": hub_errors.OfflineModeIsEnabled("the simulated hub stands where this would be raised")}
+    kind, message = message_of()
+    assert kind is ConnectionError
+    assert "not in the cache, and HF_HUB_OFFLINE is set (`make run` and `make test` set it)" in message
+    assert f"`HF_HUB_OFFLINE=0 CONCEPTCLIP_MODEL={REPOSITORY} make run`" in message
+    assert "cannot be reached" not in message
 
 
 def test_no_token(hub):

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -164,6 +165,35 @@ def test_run_leaves_the_notebooks_alone_and_goes_on_after_a_failure(course, caps
     assert len(problems) == 1 and "01_a.ipynb, cell 3 of 4: KeyError: 'lost'" in problems[0]
     assert "42" in (pages.HTML / "02_b.html").read_text() and "KeyError" in (pages.HTML / "01_a.html").read_text()
     assert capsys.readouterr().out.rstrip().endswith(str(pages.HTML / "index.html"))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("", "Executed with conceptclip-mini, the model in this repository, in"),
+        ("JerrryNie/ConceptCLIP", "Executed with JerrryNie/ConceptCLIP, in"),
+        ("{home}/my-model", "Executed with my-model, in"),
+        ("{home}/my-model/", "Executed with my-model, in"),
+        ("../../home/some-person/gone", "Executed with gone, in"),
+    ],
+)
+def test_the_page_names_the_model_but_not_the_way_to_its_folder(course, monkeypatch, tmp_path, model, said):
+    home = tmp_path / "some-person"
+    (home / "my-model").mkdir(parents=True)
+    monkeypatch.setenv("CONCEPTCLIP_MODEL", model.format(home=home))
+    monkeypatch.setattr(notebooks, "execute", lambda path, label: (nbformat.read(path, as_version=4), None))
+    notebooks.run([])
+    index = (pages.HTML / "index.html").read_text()
+    assert said in index and "some-person" not in index
+
+
+@pytest.mark.parametrize("value", [None, "0"])
+def test_the_network_is_off_unless_allowed(course, monkeypatch, value):
+    monkeypatch.setenv("HF_HUB_OFFLINE", value or "")
+    if value is None:
+        monkeypatch.delenv("HF_HUB_OFFLINE")  # set before, so that what main() sets is taken back
+    assert notebooks.main(["table"]) == 0
+    assert os.environ["HF_HUB_OFFLINE"] == (value or "1")
 
 
 def test_refresh_executes_in_place_and_is_the_same_the_second_time(course):

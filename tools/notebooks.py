@@ -191,10 +191,19 @@ def run(paths: list[Path]) -> list[str]:
         problems += [problem] if problem else []
         executed[path] = BUILD / "notebooks" / path.name
         write(nb, executed[path])
-    model = os.environ.get("CONCEPTCLIP_MODEL") or "conceptclip-mini, the model in this repository"
-    index = pages.render(executed, note=f"Executed with {model}, in {time.monotonic() - start:.0f} seconds.")
+    index = pages.render(executed, note=f"Executed with {_model()}, in {time.monotonic() - start:.0f} seconds.")
     print(f"\nThe notebooks with their results, to open in a browser:\n{index}")
     return problems
+
+
+def _model() -> str:
+    """What the page calls the model. Of a folder only its name: the path to it may hold a person's."""
+    model = os.environ.get("CONCEPTCLIP_MODEL")
+    if not model:
+        return "conceptclip-mini, the model in this repository"
+    folder = Path(model).expanduser()
+    hub_id = len(folder.parts) == 2 and not folder.is_dir()
+    return model if hub_id else folder.resolve().name
 
 
 def refresh(paths: list[Path]) -> list[str]:
