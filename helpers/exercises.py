@@ -183,7 +183,21 @@ def _(answer):
     words = [piece for piece in pieces if not piece.startswith("##")]
     expect(len(words) == 1, f"one word is asked for; these pieces begin {len(words)}.")
     expect(len(pieces) >= 4, f"these are {len(pieces)}. Try a long word of another field.")
+    word = "".join(piece.removeprefix("##") for piece in pieces)
+    cut = _tokenizer().tokenize(word)
+    expect(cut == pieces, f"the tokenizer cuts {word!r} into {' '.join(cut)}. Let it do the cutting.")
     return f"{len(pieces)} pieces, of which {len(pieces) - 1} go on within the word."
+
+
+def _tokenizer():
+    """Of the model that the notebooks load, from the files on this machine."""
+    import os
+
+    from transformers import AutoTokenizer
+
+    from .loading import MODEL_ID, MODEL_VARIABLE
+
+    return AutoTokenizer.from_pretrained(os.environ.get(MODEL_VARIABLE) or MODEL_ID)
 
 
 @checker("02-b")

@@ -26,7 +26,7 @@ RIGHT = {
     "01-a": [np.exp(4.570648) / 4.570648, torch.tensor(21.14), 21],
     "01-b": [542_868_036 * 2 / 1e9, 1.09],
     "01-c": [1 - (378 / 384) ** 2, 0.031],
-    "02-a": [["o", "##t", "##or", "##h"]],
+    "02-a": [["o", "##t", "##or", "##h", "##in", "##ol", "##ar", "##y", "##n", "##g", "##olog", "##ist"]],
     "02-b": [lambda mask: mask.sum(1) - 2, lambda mask: [int(row.nonzero().max()) - 1 for row in mask]],
     "02-c": [lambda s: s.clone().fill_diagonal_(-9).argmax(1)],
     "06-a": [pack, lambda lengths, size: [batch[::-1] for batch in pack([-n for n in lengths], size)]],
@@ -42,6 +42,7 @@ WRONG = {
         ("[UNK]",): "plain letters",
         ("round", "nucleus", "of", "it"): "begin 4",
         ("az", "##ur"): "these are 2",
+        ("o", "##t", "##o", "##r", "##h"): "Let it do the cutting",
     },
     "02-b": {
         (lambda mask: mask.sum(1)): "behind [SEP]",

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import make_model, make_processor
 from PIL import Image
 
 from helpers.bloodcells import CONCEPTS, GUIDE_PROMPTS, PARTS, TEMPLATES, caption, part_shares, render, truth
+from helpers.conceptclip import ConceptCLIPModel
 from helpers.data import ATLAS
 from recipes import evaluate_mini, make_atlas, photographs, render_training, train_mini
 from recipes.tokenizer import make_tokenizer
@@ -318,6 +320,42 @@ def test_training_resumes_where_it_stopped(tmp_path, monkeypatch):
     for name, tensor in torch.load(tmp_path / "straight" / "checkpoint.pt", weights_only=True)["model"].items():
         assert torch.equal(tensor, torch.load(stopped / "checkpoint.pt", weights_only=True)["model"][name]), name
     assert [row.split(",")[0] for row in (stopped / "losses.csv").read_text().splitlines()] == ["step", "0", "1"]
+
+    # On from a trained model: no step without RC-Align, and near its weights after two small steps.
+    longer = tmp_path / "longer"
+    slow = ["--lr", "1e-6", "--muon-lr", "1e-6"]
+    train_mini.main([*common, "--out", str(longer), "--initial", str(stopped / "model"), *slow])
+    assert "nan" not in (longer / "losses.csv").read_text()
+    before, after = (ConceptCLIPModel.from_pretrained(folder / "model").state_dict() for folder in (stopped, longer))
+    assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in before)
+
+
+def test_many_captions_name_the_shape_of_the_nucleus_alone(tmp_path, monkeypatch):
+    """About the share that is asked for; the rest of them seldom do."""
+    monkeypatch.setattr(render_training, "PER_SHARD", 12)
+    render_training._render_shard(tmp_path, 0)
+    options = argparse.Namespace(steps=10, real=0.0)
+    batches = train_mini.Batches(train_mini.Rendered(tmp_path), None, make_tokenizer(), options)
+    views = {name: view._replace(early=float(name == "whole")) for name, view in train_mini.VIEWS.items()}
+    monkeypatch.setattr(train_mini, "VIEWS", views)
+    written, caption_of = [], train_mini.caption
+    monkeypatch.setattr(train_mini, "caption", lambda *a: written.append(caption_of(*a)) or written[-1])
+    for number in range(0, 8, 2):
+        batches[number]
+    alone = [{span.concept for span in one.spans} <= set(train_mini.SHAPES) for one in written]
+    assert 0.3 < np.mean(alone) < 0.55
+
+
+def test_crops_of_one_photograph_are_resampled_together(bccd, monkeypatch):
+    """Half of the four crops hit; with one photograph there is nothing else to draw, so the interval is a point."""
+    monkeypatch.setattr(evaluate_mini, "pointing_hits", lambda maps, masks: np.arange(len(maps)) % 2)
+    counts = "data/wbcatt/attribute-counts.csv"
+    pointing, accuracy, recall = evaluate_mini._grade_photographs(make_model(), make_processor(), bccd, counts)
+    assert [pointing[name] for name in ("value", "low", "high")] == [0.5, 0.5, 0.5]
+    assert [row["n"] for row in (pointing, accuracy, recall)] == [
+        "4 crops of 1 photographs", "1 cells of 1 photographs", "1 cells of 1 photographs",
+    ]  # fmt: skip
+    assert "| 4 crops of 1 photographs |" in evaluate_mini.table_of([pointing])
 
 
 def test_the_cards_table_is_made_from_the_file(tmp_path):
