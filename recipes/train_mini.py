@@ -91,8 +91,8 @@ SHAPES = tuple(key for key, concept in CONCEPTS.items() if concept.group == "nuc
 SHAPE_CAPTIONS = 0.4
 """This share of the captions names the shape of the nucleus alone, where it is known.
 
-Drawn like all others, shape would be one of a dozen and more things that a caption can name. It is the one that is learned last: colours
-and granules are seen in a patch, a shape only in how patches lie to each other."""
+Drawn like all others, shape would be one of a dozen and more things that a caption can name. It is the one that is
+learned last: colours and granules are seen in a patch, a shape only in how patches lie to each other."""
 
 COOL_DOWN = 0.7
 """From this share of the steps on the learning rate falls to nothing."""
