@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from .encoding import as_shown
+from .encoding import as_image_list, as_shown
 from .settings import PALETTE
 from .tokens import PatchGrid
 
@@ -249,7 +249,7 @@ def concept_map_grid(
     """Pictures (rows) and their maps for several phrases (columns), on one colour scale with one colour bar.
 
     Args:
-        images: B images.
+        images: B images, as in `helpers.encode_images`; or one alone.
         maps: float [B, K, h, w], from `helpers.concept_maps`.
         phrases: K column titles.
         grid: as in `concept_map`.
@@ -261,7 +261,7 @@ def concept_map_grid(
     Returns:
         array of Axes [B, K + 1].
     """
-    images, values = list(images), _values(maps)
+    images, values = as_image_list(images), _values(maps)
     if values.ndim != 4 or values.shape[:2] != (len(images), len(phrases)):
         raise ValueError(f"maps {values.shape} must be [{len(images)} images, {len(phrases)} phrases, h, w].")
     low, high = np.percentile(values, [1, 99.8]) if isinstance(limits, str) else limits
