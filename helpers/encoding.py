@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -221,10 +222,10 @@ def encode_texts(
     with evaluating(model):
         for start in _steps(len(texts), batch_size, progress, "texts"):
             batch = ids[start : start + batch_size].to(model.device)
-            pooled, hidden = model.encode_text(batch, normalize=True)
+            pooled, hidden = model.encode_text(batch)
             if pooled.isnan().any():
                 raise ValueError("The text tower returned NaN: load the model with dtype='float32'.")
-            features.append(pooled.to("cpu", dtype))
+            features.append(F.normalize(pooled.float(), dim=-1).to("cpu", dtype))  # a unit length, whatever the dtype
             if tokens:
                 parts.append((model.text_proj(hidden) if tokens == "projected" else hidden).to("cpu", dtype))
 
@@ -372,12 +373,12 @@ def _run_images(model, pixels, tokens, dtype, grid) -> tuple[torch.Tensor, torch
         return torch.empty(0, width, dtype=dtype), torch.empty(0, grid[0] * grid[1], width, dtype=dtype)
     with evaluating(model):
         batch = torch.cat(pixels).to(model.device, model.dtype)
-        pooled, hidden = model.encode_image(batch, normalize=True)
+        pooled, hidden = model.encode_image(batch)
         if pooled.isnan().any():
             raise ValueError("The image tower returned NaN: load the model with dtype='float32'.")
         if hidden.shape[1] != grid[0] * grid[1]:
             raise ValueError(f"The image tower gave {hidden.shape[1]} patch vectors for a grid of {grid}.")
-        features = pooled.to("cpu", dtype)
+        features = F.normalize(pooled.float(), dim=-1).to("cpu", dtype)
         if not tokens:
             return features, None
         return features, (model.image_proj(hidden) if tokens == "projected" else hidden).to("cpu", dtype)

@@ -42,8 +42,8 @@ def global_score(model, vector: torch.Tensor) -> Score:
 
     def score(x: torch.Tensor) -> torch.Tensor:
         with evaluating(model, gradients=True):
-            features, _ = model.encode_image(x.to(model.device, model.dtype), normalize=True)
-            return (features.float() @ vector.to(model.device)).to(x.device)
+            pooled, _ = model.encode_image(x.to(model.device, model.dtype))
+            return (F.normalize(pooled.float(), dim=-1) @ vector.to(model.device)).to(x.device)
 
     return score
 

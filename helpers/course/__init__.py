@@ -2,6 +2,7 @@
 
 from .bloodmnist import BLOODMNIST_TYPES, load_bloodmnist
 from .bottleneck import ConceptBottleneck, fit_bottleneck, sparsest_as_good, typical_scores
+from .claims import holds
 from .exercises import check
 from .geometry import PeakMemory, parameter_table, shape_table
 
@@ -11,6 +12,7 @@ __all__ = [
     "PeakMemory",
     "check",
     "fit_bottleneck",
+    "holds",
     "load_bloodmnist",
     "parameter_table",
     "shape_table",
