@@ -2,7 +2,7 @@
 
 from .bloodmnist import BLOODMNIST_TYPES, load_bloodmnist
 from .bottleneck import ConceptBottleneck, fit_bottleneck, sparsest_as_good, typical_scores
-from .claims import holds
+from .claims import holds, tolerance
 from .exercises import check
 from .geometry import PeakMemory, parameter_table, shape_table
 
@@ -17,5 +17,6 @@ __all__ = [
     "parameter_table",
     "shape_table",
     "sparsest_as_good",
+    "tolerance",
     "typical_scores",
 ]

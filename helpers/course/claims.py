@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from helpers.loading import is_shipped, unwrap
 
-__all__ = ["holds"]
+__all__ = ["holds", "tolerance"]
 
 
 def holds(model: Any, claim: bool | np.ndarray | Callable[[], Any], what: str = "") -> None:
@@ -33,3 +34,12 @@ def holds(model: Any, claim: bool | np.ndarray | Callable[[], Any], what: str = 
         print(f"Not checked, for these are not the shipped weights in float32 ({dtype}){': ' + what if what else '.'}")
     elif not np.all(claim() if callable(claim) else claim):
         raise AssertionError(f"The shipped model's numbers have changed{': ' + what if what else '.'}")
+
+
+def tolerance(model: Any, exact: float = 1e-5) -> float:
+    """How far two ways to one number may lie apart: `exact` in float32, and more where the model rounds more.
+
+    In half precision the same prompt gives slightly other numbers in another batch. Eight units of the last place, 0.06
+    in bfloat16 and 0.008 in float16, leave room for that.
+    """
+    return max(exact, 8 * torch.finfo(unwrap(model).dtype).eps) if unwrap(model).dtype.itemsize < 4 else exact
