@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from .encoding import image_to_pixels
 from .images import as_image_list, image_names
 from .loading import evaluating, unwrap
-from .settings import SEED
+from .settings import SEED, without_autocast
 from .tokens import PatchGrid
 
 Score = Callable[[torch.Tensor], torch.Tensor]
@@ -75,6 +75,7 @@ def without(x: torch.Tensor, keep: torch.Tensor, grid: PatchGrid, fill: str = "b
     return torch.where(F.pad(mask, rest, value=True), x, other)
 
 
+@without_autocast
 def occlusion_maps(
     score: Score,
     x: torch.Tensor,
@@ -115,6 +116,7 @@ def occlusion_maps(
     return torch.stack(maps)
 
 
+@without_autocast
 def gradient_maps(score: Score, x: torch.Tensor, grid: PatchGrid, *, batch_size: int = 16) -> torch.Tensor:
     """Gradient × input: what each patch adds to the score to first order, measured from the picture's mean colour.
 
@@ -149,6 +151,7 @@ class Curves:
     insertion: np.ndarray
 
 
+@without_autocast
 def deletion_insertion(
     score: Score, x: torch.Tensor, maps: torch.Tensor, grid: PatchGrid, *, steps: int = 14, fill: str = "blur"
 ) -> Curves:
