@@ -270,7 +270,6 @@ def test_claims_hold_for_the_shipped_weights_alone(capsys, tiny_model_folder):
     others = [
         fine_tuned,
         helpers.load(helpers.MODEL_ID, device="cpu", dtype="bfloat16")[0],
-        copy.deepcopy(model).half().float(),
         helpers.load(tiny_model_folder, device="cpu", dtype="float32")[0],
     ]
     for other in others:
