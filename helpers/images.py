@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -151,7 +151,17 @@ def as_shown(image: Any, name: str = "image") -> Image.Image:
     return Image.fromarray(((image - low) / (high - low) * 255).round().byte().permute(1, 2, 0).numpy())
 
 
-def read_image(image: Any, name: str, input_data_format: str | None = None) -> Image.Image | torch.Tensor:
+@overload
+def read_image(
+    image: Any, name: str, input_data_format: str | None = ..., *, fast: Literal[False] = ...
+) -> Image.Image | torch.Tensor: ...
+@overload
+def read_image(
+    image: Any, name: str, input_data_format: str | None = ..., *, fast: bool
+) -> Image.Image | np.ndarray | torch.Tensor: ...
+def read_image(
+    image: Any, name: str, input_data_format: str | None = None, *, fast: bool = False
+) -> Image.Image | np.ndarray | torch.Tensor:
     """
     One image of any accepted kind, as the processor sees it before it resizes: upright, transparency over white.
 
@@ -159,15 +169,19 @@ def read_image(image: Any, name: str, input_data_format: str | None = None) -> I
         image: PIL image, path, array or tensor; it is not changed.
         name (`str`): how messages call it.
         input_data_format (`str`, *optional*): "channels_first" or "channels_last", where the shape leaves it open.
+        fast (`bool`): decode a JPEG file with simplejpeg, if that is installed.
 
     Returns:
-        An 8-bit RGB PIL image without metadata; or a tensor `(3, H, W)`, finite floating point or wide integer, in
-        units yet to be checked.
+        An 8-bit RGB PIL image without metadata (or its uint8 array `(H, W, 3)`, where simplejpeg decoded it); or a
+        tensor `(3, H, W)`, finite floating point or wide integer, in units yet to be checked.
 
     Raises:
         ImageError: a ValueError naming the image, what is wrong and what to do.
     """
     if isinstance(image, (str, os.PathLike)):
+        quick = _simplejpeg(image, name) if fast else None
+        if quick is not None:
+            return quick
         image = _upright(open_image(image, name), name)
     elif isinstance(image, Image.Image):
         image = _upright(_loaded(image, name), name)
@@ -302,6 +316,29 @@ def _decode(file: io.BufferedReader, name: str) -> Image.Image:
     raise first
 
 
+def _simplejpeg(path: str | os.PathLike, name: str) -> np.ndarray | None:
+    """A JPEG of three channels or one, upright; None where Pillow has to read it, or to say what is wrong with it."""
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+    try:
+        _check_file(os.fsdecode(path), name)
+        data = Path(os.fsdecode(path)).read_bytes()
+        if not data.startswith(b"\xff\xd8"):
+            return None
+        with Image.open(io.BytesIO(data)) as header:  # reads no pixels
+            check_opened(header, name)
+            limit = Image.MAX_IMAGE_PIXELS
+            if header.mode not in ("RGB", "L") or (limit is not None and header.width * header.height > limit):
+                return None
+            turn = _turn(header)
+        array = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except Exception:
+        return None
+    return array if turn is None else np.asarray(Image.fromarray(array).transpose(turn))
+
+
 def _looks_like(kind: str, start: bytes) -> bool:
     accept = Image.OPEN[kind][1] if kind in Image.OPEN else None
     return accept is not None and accept(start + bytes(8)) is True
@@ -312,8 +349,8 @@ def _told(error: Exception, name: str) -> ImageError:
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         return ImageError(
-            f"{name}: the image has more than {limit:.0f} megapixels and might be a decompression bomb. "
-            "If you trust it, make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS."
+            f"{name}: the image has more than {limit:.3g} megapixels and might be a decompression bomb. If you trust "
+            "it, make it smaller, cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS."
         )
     if isinstance(error, MemoryError):
         return ImageError(f"{name}: there is not enough memory for its pixels. Make it smaller, or cut it into tiles.")
@@ -443,12 +480,16 @@ def _black_is_zero(image: Image.Image, name: str) -> Image.Image:
     return turned
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # metadata never cost the picture
+        return None
+
+
 def _upright(image: Image.Image, name: str) -> Image.Image | np.ndarray:
     """A loaded image turned as its metadata say: RGB and without them, or an array of its wide values."""
-    try:
-        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # metadata never cost the picture
-        turn = None
+    turn = _turn(image)
     try:
         image = image if image.mode in WIDE_PIL_MODES else _rgb(image, name)
         image = image if turn is None else image.transpose(turn)
