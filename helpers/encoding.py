@@ -329,8 +329,8 @@ def encode_images(
         workers: how many threads; by default as many as torch uses (`torch.get_num_threads()`), 1 for none but the
             caller's. At most `workers + 2` batches are under way at once.
         pixels: "exact" for the processor's own pixels; "fast" scales 8-bit pictures with torch in place of Pillow, and
-            decodes JPEG files with simplejpeg if it is installed. Of photographs at most 3 of 255 grey levels
-            change, and the cosine to the exact vector stays above .9999.
+            decodes JPEG files with simplejpeg if it is installed. Of 96 photographs no
+            grey level changed by more than 2 of 255, and the cosine to the exact vector stayed above .9999.
         memory_limit: bytes that the token vectors may take; half of the free memory by default.
 
     Returns:
@@ -397,7 +397,7 @@ def iter_image_encodings(
     elif workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}.")
     images = images if _is_loader(images) else as_image_list(images)
-    kind, grid = _tokens_kind(tokens), model.config.grid
+    kind, out, grid = _tokens_kind(tokens), _dtype(dtype), model.config.grid
     scaled, converted = _steps_of(processor, window, pixels == "fast", model.device)
 
     def prepared(chunk: list[_Item]) -> tuple[torch.Tensor, list[_Item], list[dict]]:
@@ -415,7 +415,7 @@ def iter_image_encodings(
         return converted(pictures) if pictures else torch.empty(0), kept, failed
 
     def encoded(batch: torch.Tensor, kept: list[_Item], failed: list[dict]) -> ImageEncodings:
-        features, hidden = _run_images(model, batch, kind, _dtype(dtype), grid)
+        features, hidden = _run_images(model, batch, kind, out, grid)
         return ImageEncodings(
             features,
             hidden,
@@ -555,7 +555,7 @@ def _samples(images: Any) -> Iterator[Any]:
 def _pairs(images: Any, sample: Any, number: int) -> Iterable[tuple[Any, Any]]:
     """(image, label) of one sample of a data set, or of one batch of a DataLoader."""
     batched = isinstance(images, DataLoader) and images.batch_sampler is not None
-    if batched and isinstance(sample, (list, tuple)) and not (len(sample) == 2 and _is_batch(sample[0])):
+    if batched and isinstance(sample, (list, tuple)) and [_is_batch(x) for x in sample] not in ([True], [True, False]):
         return [pair for one in sample for pair in _pairs(None, one, number)]  # a collate_fn that leaves the samples
     if isinstance(sample, Mapping):
         if "image" not in sample:
@@ -580,9 +580,11 @@ def _pairs(images: Any, sample: Any, number: int) -> Iterable[tuple[Any, Any]]:
 
 
 def _is_batch(x: Any) -> bool:
-    """Whether the first of two things is a batch of pictures, and not one picture with its label."""
+    """Whether something is a batch of pictures, and not one picture, its label, or both."""
     if isinstance(x, (list, tuple)):
-        return all(isinstance(one, (str, os.PathLike, Image.Image)) or getattr(one, "ndim", 0) > 1 for one in x)
+        return len(x) > 0 and all(
+            isinstance(one, (str, os.PathLike, Image.Image)) or getattr(one, "ndim", 0) > 1 for one in x
+        )
     return getattr(x, "ndim", 0) == 4
 
 
@@ -618,6 +620,7 @@ def _in_order(work: Callable, jobs: Iterable, workers: int) -> Generator[Any, No
 
 
 def _start_worker(started: Barrier) -> None:
+    torch.get_num_threads()  # a thread's first question sets its number to everybody's: to be asked before, not after
     torch.set_num_threads(1)
     started.wait()
 
