@@ -105,7 +105,7 @@ def test_transparency_is_shown_over_white(processor):
     assert torch.equal(pixels(processor, np.array(image)), pixels(processor, white))
     image.putalpha(0)
     for form in (image, np.array(image)):
-        with pytest.raises(ImageError, match="Image 0 .*transparent"):
+        with pytest.raises(ImageError, match=r"Image 0 .*transparent"):
             pixels(processor, form)
 
 
