@@ -493,10 +493,9 @@ def _steps_of(
         return partial(_by_another, processor, window), torch.cat
     window = ours.window if window is None else tuple(window)
     ours.check(do_resize=ours.do_resize, size=ours.size, window=window, crop=ours.do_center_crop, pad=ours.do_pad)
-    scaled = partial(
-        ours.scaled, size=ours.size if ours.do_resize else None, resample=ours.resample, window=window, fast=fast
-    )
     mean, std = (ours.image_mean, ours.image_std) if ours.do_normalize else (None, None)
+    one = {"size": ours.size if ours.do_resize else None, "resample": ours.resample, "window": window, "fast": fast}
+    scaled = partial(ours.scaled, mean=mean, std=std, **one)
     return scaled, partial(ours.converted, rescale_factor=ours.rescale_factor, mean=mean, std=std, device=device)
 
 

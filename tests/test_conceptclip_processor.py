@@ -173,6 +173,25 @@ def test_bright_and_dark_float_images_keep_their_relation(processor):
     torch.testing.assert_close((dark + 1) / 2, (bright + 1) / 2 * 0.003, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("mean_and_std", [(0.5, 0.5), ((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))])
+def test_a_bright_slide_is_not_normalised_twice(processor, mean_and_std):
+    """Its normalised pixels lie in [0, 1], as those of a picture do."""
+    processor.image_processor.image_mean, processor.image_processor.image_std = mean_and_std
+    slide = Image.fromarray(np.random.default_rng(0).integers(190, 256, (90, 80, 3), dtype=np.uint8).clip(195, 245))
+    ready = pixels(processor, slide)
+    in_range = ready.clamp(0, 1)
+    if torch.equal(in_range, ready):
+        with pytest.raises(ValueError, match=r"Image 0.*second time"):
+            pixels(processor, ready, do_rescale=False)
+    else:
+        with pytest.raises(ValueError, match=r"Image 0.*outside"):
+            pixels(processor, ready, do_rescale=False)
+    assert pixels(processor, as_float(slide), do_rescale=False).isfinite().all()
+    noise = torch.rand(3, 70, 70, generator=torch.Generator().manual_seed(0))
+    for fine in (noise, torch.ones(3, 9, 9), torch.zeros(3, 9, 9), as_float(picture())):
+        assert pixels(processor, fine, do_rescale=False).isfinite().all()
+
+
 # -- 16 bit
 
 

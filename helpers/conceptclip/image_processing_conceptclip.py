@@ -95,6 +95,7 @@ class ConceptCLIPImageProcessor(PilBackend):
     ) -> BatchFeature:
         crop, pad = kwargs.get("do_center_crop"), kwargs.get("do_pad")
         self.check(do_resize=do_resize, size=size, window=window, crop=crop, pad=pad)
+        factor, mean, std = rescale_factor, *((image_mean, image_std) if do_normalize else (None, None))
         pictures = [
             self.scaled(
                 image,
@@ -104,10 +105,11 @@ class ConceptCLIPImageProcessor(PilBackend):
                 do_rescale=do_rescale,
                 window=window,
                 input_data_format=input_data_format,
+                mean=mean,
+                std=std,
             )
             for name, image in _named(images)
         ]
-        factor, mean, std = rescale_factor, *((image_mean, image_std) if do_normalize else (None, None))
         sizes = {tuple(p.shape[:2] if isinstance(p, np.ndarray) else p.shape[1:]) for p in pictures}
         if len(sizes) == 1:
             pixel_values = self.converted(pictures, factor, mean, std, device)
@@ -145,6 +147,8 @@ class ConceptCLIPImageProcessor(PilBackend):
         do_rescale: bool | None = None,
         window: Sequence[float] | None = None,
         input_data_format: str | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
         fast: bool = False,
     ) -> np.ndarray | torch.Tensor:
         """
@@ -155,6 +159,7 @@ class ConceptCLIPImageProcessor(PilBackend):
             name (`str`): how messages call it.
             size (`SizeDict`, *optional*): height and width to squash to; None leaves the size.
             do_rescale (`bool`, *optional*): whether 0 to 255 are to become 0 to 1; None takes what the dtype says.
+            mean, std (*optional*): of the normalisation to come; floats on which it was done already are refused.
             fast (`bool`, defaults to `False`): torch's 8-bit resampling in place of Pillow's, and simplejpeg's decoder
                 if it is installed.
 
@@ -168,6 +173,8 @@ class ConceptCLIPImageProcessor(PilBackend):
         image = read_image(image, name, input_data_format, fast=fast)
         if isinstance(image, torch.Tensor):
             image = _to_unit_range(image, do_rescale, window, name)
+            if window is None and mean is not None and std is not None:
+                _check_not_normalised(image, mean, std, name)
             return image if wanted is None else _resize(image, wanted, PILImageResampling(resample))
         _check_eight_bit(do_rescale, window, name)
         if wanted is not None and fast:
@@ -252,6 +259,26 @@ def _to_unit_range(
             "Pass do_rescale=False with it."
         )
     return image.clamp(0, 1)
+
+
+def _check_not_normalised(
+    image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float], name: str
+) -> None:
+    """
+    Refuses 8-bit pixels that were normalised before, of a slide so bright that they lie in [0, 1] none the less.
+
+    Undone, a normalisation of 8 bits gives whole grey levels. Of a picture in [0, 1] it gives whole and half ones.
+    """
+    mean, std = (torch.as_tensor(x, dtype=image.dtype, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
+    for step in (8, 1):  # a few pixels tell nearly always
+        levels = (image[:, ::step, ::step] * std + mean) * 255
+        if (levels - levels.round()).abs().max() > 0.01:
+            return
+    if len(levels.round().unique()) > 16:  # a few levels may be all odd by chance
+        raise ValueError(
+            f"{name} is a float image in [0, 1] with the values that 8-bit pixels have after normalisation, and would "
+            "be normalised a second time. Pass the picture itself; or give the pixels to model.encode_image."
+        )
 
 
 def _resize(image: torch.Tensor, size: tuple[int, int], resample: PILImageResampling) -> torch.Tensor:
