@@ -492,3 +492,75 @@ def test_texts_that_are_none():
         with pytest.raises(ValueError, match=said):
             processor(text=wrong, return_tensors="pt", padding=True)
     assert processor(text="a cell", return_tensors="pt")["input_ids"].shape[0] == 1
+
+
+# -- pixels that were normalised before
+
+
+def bright_slide() -> Image.Image:
+    array = np.random.default_rng(0).integers(140, 256, (56, 56, 3), dtype=np.uint8)
+    return Image.fromarray(array)
+
+
+def test_pixels_are_not_normalised_twice():
+    model, processor = make_model(), make_processor()
+    once = processor(images=[bright_slide()], return_tensors="pt")["pixel_values"]
+    assert once.min() >= 0 and once.max() <= 1  # nothing but the values tells what they are
+    expected = helpers.encode_images(model, processor, [bright_slide()]).features
+    with pytest.raises(ValueError, match="pixels_are"):
+        helpers.encode_images(model, processor, once)
+    with pytest.raises(ValueError, match="pixels_are"):
+        processor(images=once, return_tensors="pt", do_rescale=False)
+    said = helpers.encode_images(model, processor, once, pixels_are="normalised").features
+    torch.testing.assert_close(said, expected, atol=1e-5, rtol=0)
+    again = processor(images=once, return_tensors="pt", pixels_are="normalised")["pixel_values"]
+    torch.testing.assert_close(again, once, atol=1e-6, rtol=0)
+    unit = torch.from_numpy(np.array(bright_slide())).permute(2, 0, 1)[None] / 255
+    for pixels_are in (None, "unit"):
+        got = helpers.encode_images(model, processor, unit, pixels_are=pixels_are).features
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+    # Said to be a picture, it is one: no guess stands against the caller's word.
+    assert helpers.encode_images(model, processor, once, pixels_are="unit").features.shape == (1, 64)
+
+
+def test_pixels_below_zero_are_told_the_cure():
+    model, processor = make_model(), make_processor()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8))
+    once = processor(images=[image], return_tensors="pt")["pixel_values"]
+    with pytest.raises(ValueError, match=r"image 0.*pixels_are='normalised'"):
+        helpers.encode_images(model, processor, once)
+    got = helpers.encode_images(model, processor, once, pixels_are="normalised").features
+    torch.testing.assert_close(got, helpers.encode_images(model, processor, [image]).features, atol=1e-5, rtol=0)
+    for wrong in ("raw", "normalized"):
+        with pytest.raises(ValueError, match=wrong):
+            helpers.encode_images(model, processor, once, pixels_are=wrong)
+    with pytest.raises(ValueError, match="image 0"):
+        helpers.encode_images(model, processor, [image], pixels_are="normalised")
+    with pytest.raises(ValueError, match="image 0"):
+        helpers.encode_images(model, processor, once * 3, pixels_are="normalised")
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        Image.new("RGB", (0, 5)),
+        Image.new("L", (5, 0)),
+        Image.new("RGBA", (0, 0)),
+        Image.new("I;16", (0, 5)),
+        np.zeros((5, 0, 3), np.uint8),
+        np.zeros((0, 5), np.uint8),
+        np.zeros((5, 0, 3), np.float32),
+        torch.zeros(3, 0, 5, dtype=torch.uint8),
+        torch.zeros(3, 5, 0),
+    ],
+    ids=lambda x: f"{type(x).__name__} {getattr(x, 'shape', None) or x.size}",
+)
+def test_images_of_no_width(nothing):
+    model, processor = make_model(), make_processor()
+    for call in (
+        lambda: helpers.encode_images(model, processor, [nothing]),
+        lambda: processor(images=[nothing], return_tensors="pt", do_rescale=getattr(nothing, "dtype", None) is None),
+        lambda: helpers.images.as_shown(nothing),
+    ):
+        with pytest.raises(ValueError, match=r"(?i)image"):
+            call()
