@@ -79,7 +79,7 @@ _NAMES = {
         "top_confidence",
         "within_group_auroc",
     ),
-    "data": ("image_folder", "load_atlas", "load_bloodmnist", "render_cells"),
+    "data": ("image_folder", "load_atlas", "load_bloodmnist", "load_cells", "render_cells"),
     "explanations": (
         "agreement",
         "centre_prior",

@@ -1,4 +1,4 @@
-"""Pictures with their truth: the atlas that ships with the project, a folder of one's own, BloodMNIST on demand."""
+"""Pictures with their truth: drawn and real cells that ship with the project, a folder of one's own, BloodMNIST."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .encoding import open_image
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 ATLAS = DATA / "atlas"
+CELLS = DATA / "cells"
 FRESH_SEED = 8_000_000
 """Seeds of cells rendered on demand start here: no training picture and no cell of the atlas shares one."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -57,7 +58,13 @@ class Images(Sequence):
 
 
 class Masks(dict):
-    """Part -> bool array [N, H, W]."""
+    """Part -> bool array [N, H, W]; empty where nobody drew any."""
+
+    def __missing__(self, part: str):
+        raise KeyError(
+            f'There is no mask of "{part}" here, only of: {", ".join(self) or "nothing"}. '
+            'Of real cells, load_cells("krd") has the mask of the "white cell"; all parts are in load_atlas().'
+        )
 
     def __repr__(self) -> str:
         return "Masks(" + ", ".join(f"{part}: {mask.shape}" for part, mask in self.items()) + ")"
@@ -65,13 +72,14 @@ class Masks(dict):
 
 @dataclass
 class Atlas:
-    """Rendered cells whose truth is known. N cells, H x W pixels.
+    """Cells whose truth is known, drawn or photographed. N cells, H x W pixels.
 
     Attributes:
-        table: DataFrame, one row a cell: id, file, split, design, cell_type, the attributes, caption, and a 0/1/NaN
-            column for each concept (NaN: the question does not arise).
+        table: DataFrame, one row a cell: id, file, split, design (drawn) or laboratory (photographed), cell_type, the
+            attributes, caption, and a 0/1/NaN column for each concept (NaN: the question does not arise, or nobody
+            answered it).
         images: N PIL images, opened when asked for.
-        masks: dict part -> bool [N, H, W].
+        masks: dict part -> bool [N, H, W]; empty for photographs without masks.
 
     `atlas[rows]` (a boolean column of the table, a slice, a list of row numbers) is the atlas of those rows.
     """
@@ -84,7 +92,7 @@ class Atlas:
         return len(self.table)
 
     def __repr__(self) -> str:
-        return f"Atlas({len(self)} cells, parts {', '.join(self.masks)})"
+        return f"Atlas({len(self)} cells, {'parts ' + ', '.join(self.masks) if self.masks else 'no masks'})"
 
     def __getitem__(self, rows) -> Atlas:
         if isinstance(rows, (int, np.integer)):
@@ -113,17 +121,54 @@ def load_atlas(split: str | None = None, *, folder: str | os.PathLike | None = N
     from .bloodcells import PARTS
 
     folder = Path(folder) if folder else ATLAS
-    if not (folder / "cells.csv").is_file():
-        raise ValueError("There is no atlas (cells.csv) in that folder. Make it with recipes/, or check the checkout.")
-    table = pd.read_csv(folder / "cells.csv", dtype={"id": str, "file": str})
-    if split is not None:
-        if split not in set(table["split"]):
-            raise ValueError(f"There is no split {split!r}: choose from {', '.join(sorted(set(table['split'])))}.")
-        table = table[table["split"] == split].reset_index(drop=True)
+    table = _cells_table(folder, "atlas", split)
     paths = [folder / "images" / Path(file).name for file in table["file"]]
     bits = np.stack([np.asarray(open_image(folder / "masks" / f"{path.stem}.png")) for path in paths])
     masks = Masks({part: (bits >> bit & 1).astype(bool) for bit, part in enumerate(PARTS)})
     return Atlas(table, Images(paths), masks)
+
+
+def load_cells(split: str | None = None, *, folder: str | os.PathLike | None = None) -> Atlas:
+    """The photographs that ship in data/cells: real cells, read by experts (CC BY 4.0; see the folder's LICENCE.md).
+
+    Args:
+        split: "train", "val" or "test": cells of Barcelona (PBC) with eleven attributes, 256 x 256 pixels; "krd":
+            fields of Erbil (KRD) with their type and the mask of the white cell, 384 x 384. None for all of them.
+        folder: another folder of the same layout.
+
+    Returns:
+        Atlas, with the columns that `load_atlas` gives, `laboratory` in place of `design` and `seed`. Attributes and
+        concepts that nobody read are NaN. masks: {"white cell": bool [N, 384, 384]} for "krd"; empty otherwise, also
+        for None, since not every picture has one. The types take turns and each split begins with typical cells.
+
+    Raises:
+        ValueError: no cells in the folder, no such split, or masks of a part of the split only.
+    """
+    folder = Path(folder) if folder else CELLS
+    table = _cells_table(folder, "set of real cells", split)
+    paths = [folder / "images" / Path(file).name for file in table["file"]]
+    files = [folder / "masks" / f"{path.stem}.png" for path in paths]
+    drawn = [file.is_file() for file in files]
+    if split is not None and any(drawn) and not all(drawn):
+        raise ValueError(f"{files[drawn.index(False)].name}: no such mask, though others of {split!r} are there.")
+    masks = Masks()
+    if all(drawn):
+        masks["white cell"] = np.stack([np.asarray(open_image(file)).astype(bool) for file in files])
+    return Atlas(table, Images(paths), masks)
+
+
+def _cells_table(folder: Path, what: str, split: str | None) -> pd.DataFrame:
+    """cells.csv, or the rows of one split of it."""
+    if not (folder / "cells.csv").is_file():
+        raise ValueError(
+            f"There is no {what} (cells.csv) in that folder. Make it with recipes/, or check the checkout."
+        )
+    table = pd.read_csv(folder / "cells.csv", dtype={"id": str, "file": str})
+    if split is None:
+        return table
+    if split not in set(table["split"]):
+        raise ValueError(f"There is no split {split!r}: choose from {', '.join(sorted(set(table['split'])))}.")
+    return table[table["split"] == split].reset_index(drop=True)
 
 
 def render_cells(count: int, *, design: str = "balanced", first_seed: int = FRESH_SEED) -> Atlas:

@@ -2,7 +2,7 @@
 
 | laboratory | folder holds | source, licence |
 |---|---|---|
-| PBC | train.zip, val.zip, test.zip, attributes.csv, second-reader.csv, boxes.csv | Acevedo et al. 2020, CC BY 4.0; WBCAtt 2023, MIT |
+| PBC | train.zip, val.zip, test.zip, attributes.csv, second-reader.csv | Acevedo 2020, CC BY 4.0; WBCAtt, MIT |
 | KRD | pictures.zip (images/, masks/), cells.csv | Taha et al. 2023, CC BY 4.0 |
 | BCCD | images/, boxes.csv, types.csv (see `recipes/photographs.py`) | MIT |
 | Aslan | pictures.zip (images/), cells.csv | MIT |

@@ -1,7 +1,7 @@
 """Choose the real cells that ship: photographs of PBC with their eleven attributes, and KRD fields with their masks.
 
     python -m recipes.make_cells --pbc PBC --krd KRD            # write data/cells
-    python -m recipes.make_cells --pbc PBC --krd KRD --check    # choose again and compare with what is there, file by file
+    python -m recipes.make_cells --pbc PBC --krd KRD --check    # choose again and compare, file by file
 
 No picture is opened or saved anew: the bytes are those of the zips.
 """
@@ -29,7 +29,7 @@ PER_TYPE = {"train": 120, "val": 24, "test": 96}
 """Cells of each of the five types, split by split."""
 
 TYPICAL = 4
-"""So many of each type come first in each split: cells with the combination of attributes that its type has most often."""
+"""So many of each type come first in each split: cells with the combination of attributes most frequent in the type."""
 
 OURS = ("README.md", "LICENCE.md")
 """What stands in data/cells and is written by hand."""

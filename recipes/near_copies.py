@@ -27,7 +27,7 @@ from .photographs import load_annotations, split
 
 FOUND = Path(__file__).with_name("near_copies.csv")
 NEAR = 40
-"""Pictures that differ in at most so many of the 256 bits are near-copies. Strangers differ in 64 at least (measured)."""
+"""So few differing bits of the 256 make a near-copy. Measured: copies differ in 0, strangers in 64 or more."""
 
 COLUMNS = ["kept_set", "kept_name", "other_set", "other_name", "bits", "orientation"]
 ORIENTATIONS = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
@@ -97,7 +97,7 @@ OTHER = ("PBC train", "KRD train", "BCCD train", "Aslan", "PBC val")
 
 
 def near_copies(sets: dict[str, tuple[list[str], np.ndarray]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(the pairs that are near-copies, for each pair of sets how many there are and how near the nearest stranger is)."""
+    """(the pairs that are near-copies; for each two sets, how many there are and how near the nearest stranger is)."""
     pairs, counts = [], []
     for one in KEPT:
         for two in OTHER:
