@@ -185,14 +185,14 @@ def _grade_rendered(model, processor, progress: bool) -> Iterable[dict]:
 
     # Concept maps against masks.
     grid = helpers.patch_grid(model)
-    maps = helpers.cosine_maps(
+    maps = helpers.tokens.cosine_maps(
         images.tokens, helpers.concept_vectors(model, processor, list(PARTS.values())), images.grid
     ).numpy()
     centre = centre_prior(grid, len(pictures))
     goals = {"nucleus": 0.98, "granules": 0.90, "vacuoles": 0.85, "red cells": 0.95}
     area_goals = {"nucleus": 0.95, "cytoplasm": 0.85}
     for k, (part, phrase) in enumerate(PARTS.items()):
-        shares = helpers.patch_shares(np.stack([picture.masks[part] for picture in pictures]), grid)
+        shares = helpers.tokens.patch_shares(np.stack([picture.masks[part] for picture in pictures]), grid)
         hits = pointing_hits(maps[:, k], shares)
         other = maps[:, (k + 3) % len(PARTS)]
         yield figure(

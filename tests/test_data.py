@@ -11,7 +11,8 @@ from PIL import Image
 
 import helpers
 from helpers.bloodcells import ATTRIBUTES, CELL_TYPES, CONCEPTS, PARTS
-from helpers.data import BLOODMNIST_TYPES, CELLS
+from helpers.course import BLOODMNIST_TYPES
+from helpers.datasets import CELLS
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_atlas_of_a_folder(small_atlas):
 
 
 def test_rendered_cells_are_like_the_atlas_and_always_the_same():
-    cells, again = helpers.render_cells(6), helpers.render_cells(2)
+    cells, again = helpers.bloodcells.render_cells(6), helpers.bloodcells.render_cells(2)
     shipped = helpers.load_atlas().table
     assert set(shipped.columns) - set(cells.table.columns) == {"file", "split"}
     assert cells.table["cell_type"].tolist() == [*CELL_TYPES, CELL_TYPES[0]]
@@ -68,12 +69,12 @@ def test_rendered_cells_are_like_the_atlas_and_always_the_same():
     rows = cells[[1, 5]]
     assert rows.table["cell_type"].tolist() == [CELL_TYPES[1], CELL_TYPES[0]]
     assert rows.images[1].tobytes() == cells.images[5].tobytes()
-    free = helpers.render_cells(1, design="decorrelated").table
+    free = helpers.bloodcells.render_cells(1, design="decorrelated").table
     assert free["cell_type"].isna().all()
     assert free["neutrophil"].isna().all()
     assert free["granulocyte"].isin([0, 1]).all()
     with pytest.raises(ValueError, match="at least 1"):
-        helpers.render_cells(0)
+        helpers.bloodcells.render_cells(0)
 
 
 def test_rows_of_an_atlas_keep_images_masks_and_table_together(small_atlas):
@@ -283,7 +284,7 @@ def bloodmnist_like(file, **changes):
 
 def test_bloodmnist_from_a_local_file(tmp_path):
     expected = bloodmnist_like(tmp_path / "blood.npz")
-    images, table = helpers.load_bloodmnist("test", file=tmp_path / "blood.npz")
+    images, table = helpers.course.load_bloodmnist("test", file=tmp_path / "blood.npz")
     np.testing.assert_array_equal(images, expected)
     assert table["class_name"].tolist() == list(BLOODMNIST_TYPES)
     assert table["cell_type"].dropna().tolist() == list(CELL_TYPES)
@@ -310,7 +311,7 @@ def test_bloodmnist_names_are_those_of_medmnist():
 def test_files_that_are_no_bloodmnist(tmp_path, changes, problem):
     bloodmnist_like(tmp_path / "blood.npz", **changes)
     with pytest.raises(ValueError, match=f"blood.npz: .*{problem}"):
-        helpers.load_bloodmnist(file=tmp_path / "blood.npz")
+        helpers.course.load_bloodmnist(file=tmp_path / "blood.npz")
 
 
 @pytest.mark.parametrize(
@@ -331,18 +332,18 @@ def test_damaged_files_are_no_bloodmnist(tmp_path, harm):
     np.savez_compressed(file, test_images=images, test_labels=np.arange(8, dtype=np.uint8)[:, None])
     file.write_bytes(harm(file.read_bytes()))
     with pytest.raises(ValueError, match=r"blood.npz: damaged, or not in medmnist's format .*download it again"):
-        helpers.load_bloodmnist(file=file)
+        helpers.course.load_bloodmnist(file=file)
 
 
 def test_bloodmnist_is_not_fetched_unless_asked_for(tmp_path, monkeypatch, no_network):
     pytest.importorskip("medmnist.info", reason="medmnist is not installed")
     monkeypatch.setattr("medmnist.info.DEFAULT_ROOT", str(tmp_path))
     with pytest.raises(ValueError, match="download=True"):
-        helpers.load_bloodmnist()
+        helpers.course.load_bloodmnist()
     with pytest.raises(ValueError, match="no size 32"):
-        helpers.load_bloodmnist(size=32)
+        helpers.course.load_bloodmnist(size=32)
     with pytest.raises(ValueError, match="'train', 'val' or 'test'"):
-        helpers.load_bloodmnist("learn")
+        helpers.course.load_bloodmnist("learn")
 
 
 def test_a_download_is_checked_and_kept_only_when_whole(tmp_path, monkeypatch, no_network):
@@ -353,9 +354,9 @@ def test_a_download_is_checked_and_kept_only_when_whole(tmp_path, monkeypatch, n
     fetch = lambda url, file: Path(file).write_bytes(buffer.getvalue())  # noqa: E731
     monkeypatch.setattr("torch.hub.download_url_to_file", fetch)
     with pytest.raises(ValueError, match="checksum"):
-        helpers.load_bloodmnist(size=28, download=True)
+        helpers.course.load_bloodmnist(size=28, download=True)
     assert not list(tmp_path.iterdir())
     monkeypatch.setitem(info.INFO["bloodmnist"], "MD5", hashlib.md5(buffer.getvalue()).hexdigest())
-    images, _ = helpers.load_bloodmnist(size=28, download=True)
+    images, _ = helpers.course.load_bloodmnist(size=28, download=True)
     assert len(images) == 8
     assert [file.name for file in tmp_path.iterdir()] == ["bloodmnist.npz"]

@@ -111,7 +111,7 @@ def _(answer):
     answer = float(answer)
     expect(answer < 100, "gigabytes are asked for: divide the bytes by 1e9.")
     expect(abs(answer - 2 * expected) > 0.1, "that is float32; a bfloat16 number takes two bytes.")
-    expect_close(answer, expected, "helpers.parameter_table takes a dtype.", tolerance=0.02)
+    expect_close(answer, expected, "helpers.course.parameter_table takes a dtype.", tolerance=0.02)
     return "Half of float32, since both formats say the same number of parameters."
 
 
@@ -130,7 +130,7 @@ def _(answer):
 
 @checker("04-a")
 def _(answer):
-    from .scoring import RELEASED_SCALES
+    from ..scoring import RELEASED_SCALES
 
     scale, bias = RELEASED_SCALES.logit_scale, RELEASED_SCALES.logit_bias
     found, logit = float(answer), np.log(0.9 / 0.1)
@@ -155,7 +155,7 @@ def _(answer):
 def _(answer):
     import torch
 
-    from .scoring import local_scores
+    from ..scoring import local_scores
 
     generator = torch.Generator().manual_seed(0)
     tokens, vectors = torch.randn(2, 20, 8, generator=generator), torch.randn(3, 8, generator=generator)
@@ -195,7 +195,7 @@ def _tokenizer():
 
     from transformers import AutoTokenizer
 
-    from .loading import MODEL_ID, MODEL_VARIABLE
+    from ..loading import MODEL_ID, MODEL_VARIABLE
 
     return AutoTokenizer.from_pretrained(os.environ.get(MODEL_VARIABLE) or MODEL_ID)
 
@@ -219,7 +219,7 @@ def _(answer):
 def _(answer):
     import torch
 
-    from .settings import SEED
+    from ..settings import SEED
 
     expect(callable(answer), "give the function itself, without calling it.")
     generator = torch.Generator().manual_seed(SEED)
@@ -301,7 +301,7 @@ def _(answer):
 def _(answer):
     import torch
 
-    from .encoding import TextEncodings
+    from ..encoding import TextEncodings
 
     expect(callable(answer), "give the function itself, without calling it.")
     lengths, rows = [9, 4, 6], torch.arange(9)
@@ -333,7 +333,7 @@ def _(answer):
 def _(answer):
     import torch
 
-    from .tokens import cosine_maps
+    from ..tokens import cosine_maps
 
     expect(callable(answer), "give the function itself, without calling it.")
     generator = torch.Generator().manual_seed(0)
@@ -359,7 +359,7 @@ def _(answer):
 
 @checker("05-c")
 def _(answer):
-    from .metrics import pointing_chance, pointing_hits
+    from ..metrics import pointing_chance, pointing_hits
 
     expect(callable(answer), "give the function itself, without calling it.")
     rng = np.random.default_rng(0)
@@ -525,7 +525,7 @@ def _(answer):
 
 @checker("08-c")
 def _(answer):
-    from .scoring import retrieval_ranks
+    from ..metrics import retrieval_ranks
 
     table = np.random.default_rng(3).normal(size=(30, 30)) + np.eye(30)
     found = answer(table, 5)
@@ -546,7 +546,7 @@ def _(answer):
 
 @checker("09-a")
 def _(answer):
-    from .metrics import within_group_auroc
+    from ..metrics import within_group_auroc
 
     rng = np.random.default_rng(5)
     groups = np.repeat(["a", "b", "c"], [30, 50, 10])
@@ -640,7 +640,7 @@ def _computed(lengths, size):
 def _(answer):
     import torch
 
-    from .settings import SEED
+    from ..settings import SEED
 
     expect(callable(answer), "give the function itself, without calling it.")
     features = torch.randn(6, 200, generator=torch.Generator().manual_seed(SEED))
@@ -706,7 +706,7 @@ def _(answer):
 @checker("10-c")
 def _(answer):
     expect(callable(answer), "give the function itself, without calling it.")
-    from .metrics import auroc, within_group_auroc
+    from ..metrics import auroc, within_group_auroc
 
     rng = np.random.default_rng(4)
     concept = rng.integers(0, 2, 200)

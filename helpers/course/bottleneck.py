@@ -16,7 +16,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from .settings import SEED
+from ..settings import SEED
 
 STRENGTHS = tuple(np.logspace(-2.5, 1.5, 9))
 """Inverse penalties C that are tried, the sparsest first."""

@@ -1,37 +1,24 @@
-"""Pictures with their truth: drawn and real cells that ship with the project, a folder of one's own, BloodMNIST."""
+"""Pictures with their truth: drawn and real cells that ship with the project, a folder of one's own with its labels."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .encoding import open_image
+from .images import open_image
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 ATLAS = DATA / "atlas"
 CELLS = DATA / "cells"
-FRESH_SEED = 8_000_000
-"""Seeds of cells rendered on demand start here: no training picture and no cell of the atlas shares one."""
+ATLAS_PARTS = ("nucleus", "cytoplasm", "granules", "vacuoles", "red cells", "platelets")
+"""What the bits of the atlas' mask files stand for, the lowest first: `helpers.bloodcells.PARTS`."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-
-BLOODMNIST_TYPES = {
-    "basophil": "basophil",
-    "eosinophil": "eosinophil",
-    "erythroblast": None,
-    "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)": None,
-    "lymphocyte": "lymphocyte",
-    "monocyte": "monocyte",
-    "neutrophil": "neutrophil",
-    "platelet": None,
-}
-"""BloodMNIST's eight classes in the order of their numbers, as medmnist names them, and our type of each (if any)."""
 
 
 class Images(Sequence):
@@ -118,13 +105,11 @@ def load_atlas(split: str | None = None, *, folder: str | os.PathLike | None = N
     Raises:
         ValueError: no atlas in the folder, or no such split.
     """
-    from .bloodcells import PARTS
-
     folder = Path(folder) if folder else ATLAS
     table = _cells_table(folder, "atlas", split)
     paths = [folder / "images" / Path(file).name for file in table["file"]]
     bits = np.stack([np.asarray(open_image(folder / "masks" / f"{path.stem}.png")) for path in paths])
-    masks = Masks({part: (bits >> bit & 1).astype(bool) for bit, part in enumerate(PARTS)})
+    masks = Masks({part: (bits >> bit & 1).astype(bool) for bit, part in enumerate(ATLAS_PARTS)})
     return Atlas(table, Images(paths), masks)
 
 
@@ -169,43 +154,6 @@ def _cells_table(folder: Path, what: str, split: str | None) -> pd.DataFrame:
     if split not in set(table["split"]):
         raise ValueError(f"There is no split {split!r}: choose from {', '.join(sorted(set(table['split'])))}.")
     return table[table["split"] == split].reset_index(drop=True)
-
-
-def render_cells(count: int, *, design: str = "balanced", first_seed: int = FRESH_SEED) -> Atlas:
-    """More cells than the atlas has, rendered now (some 30 ms each), with the same columns and truth.
-
-    Args:
-        count: how many; the same count, design and seed give the same pictures.
-        design: "natural", "balanced" or "decorrelated", as in `helpers.bloodcells.sample_cell`; the first two take the
-            five types in turn.
-        first_seed: of the first cell; the default begins where neither training nor atlas has been.
-
-    Returns:
-        Atlas; its table has neither `file` nor `split`. No cell is cut by the border.
-    """
-    from .bloodcells import CELL_TYPES, caption, part_shares, render, sample_cell, truth
-
-    if count < 1:
-        raise ValueError(f"count must be at least 1, not {count}.")
-    rows, pictures = [], []
-    for number in range(count):
-        seed = first_seed + number
-        while True:
-            rng = np.random.default_rng(seed)
-            cell_type = None if design == "decorrelated" else CELL_TYPES[number % len(CELL_TYPES)]
-            cell = sample_cell(rng, design, cell_type=cell_type)
-            picture = render(cell, seed)
-            if picture.visible >= 0.95:
-                break
-            seed += 10_000  # this one is cut by the border: another stands in for it
-        truths = truth(cell, part_shares(picture.masks), picture.visible)
-        row = {"id": str(number), "design": design, "seed": seed, **asdict(cell)}
-        rows.append(row | {"caption": caption(truths, rng, concepts=3).text} | truths)
-        pictures.append(picture)
-    table = pd.DataFrame(rows)
-    table[list(truths)] = table[list(truths)].astype(float)  # True, False, None -> 1, 0, NaN
-    masks = Masks({part: np.stack([picture.masks[part] for picture in pictures]) for part in pictures[0].masks})
-    return Atlas(table, Images([picture.image for picture in pictures]), masks)
 
 
 def image_folder(
@@ -269,79 +217,3 @@ def image_folder(
             f"{', '.join(missing[:3])}. Names must be relative to the folder, endings included."
         )
     return table.merge(truth, on="file", how="left", validate="one_to_one")
-
-
-def load_bloodmnist(split: str = "test", *, size: int = 224, file: str | os.PathLike | None = None, download=False):
-    """BloodMNIST (Acevedo et al. 2020, CC BY 4.0; Yang et al. 2023): real blood cells of eight classes.
-
-    Args:
-        split: "train", "val" or "test".
-        size: 28, 64, 128 or 224 pixels.
-        file: a local .npz in medmnist's format (`train_images` uint8 [N, S, S, 3], `train_labels` [N, 1], ...); then
-            nothing else is needed.
-        download: fetch it (1.5 GB at 224 pixels) with the `medmnist` package; never without being asked.
-
-    Returns:
-        (images: uint8 [N, S, S, 3], table: DataFrame with columns class_name and cell_type, our type or None).
-
-    Raises:
-        ValueError: the file is not there, damaged or not of that format; ImportError: medmnist is needed and missing.
-    """
-    if split not in ("train", "val", "test"):
-        raise ValueError(f"split must be 'train', 'val' or 'test', not {split!r}.")
-    if file is None:
-        file = _bloodmnist_file(size, download)
-    file = Path(file)
-    if not file.is_file():
-        raise ValueError(f"{file.name}: no such file. Check the path.")
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].ravel()
-    except Exception as error:  # what numpy, zipfile, zlib and tokenize make of damaged bytes has no common class
-        raise ValueError(
-            f"{file.name}: damaged, or not in medmnist's format ({type(error).__name__}: {error}). It needs "
-            f"{split}_images and _labels; if it has been downloaded, download it again."
-        ) from error
-    names = list(BLOODMNIST_TYPES)
-    if (
-        images.dtype != np.uint8
-        or images.ndim != 4
-        or len(images) != len(labels)
-        or labels.dtype.kind not in "iu"
-        or not np.isin(labels, np.arange(len(names))).all()
-    ):
-        raise ValueError(f"{file.name}: images {images.dtype} {images.shape} and labels do not look like BloodMNIST.")
-    table = pd.DataFrame({"class_name": [names[label] for label in labels]})
-    table["cell_type"] = table["class_name"].map(BLOODMNIST_TYPES)
-    return images, table
-
-
-def _bloodmnist_file(size: int, download: bool) -> Path:
-    """The .npz where medmnist keeps it, fetched if asked for: its address and checksum, but not its torchvision."""
-    try:
-        from medmnist.info import DEFAULT_ROOT, INFO
-    except ImportError as error:
-        raise ImportError(
-            "BloodMNIST needs the medmnist package: pip install --no-deps medmnist. Or give file=, a local .npz."
-        ) from error
-    flag = "" if size == 28 else f"_{size}"
-    if f"url{flag}" not in INFO["bloodmnist"]:
-        raise ValueError(f"BloodMNIST has no size {size}: choose 28, 64, 128 or 224.")
-    file = Path(DEFAULT_ROOT) / f"bloodmnist{flag}.npz"
-    if file.is_file():
-        return file
-    if not download:
-        raise ValueError(f"{file.name} is not on this machine. Pass download=True to fetch it (large), or file=.")
-    import torch.hub
-
-    beside = file.with_suffix(".part")
-    try:
-        torch.hub.download_url_to_file(INFO["bloodmnist"][f"url{flag}"], str(beside))
-        with beside.open("rb") as part:
-            found = hashlib.file_digest(part, "md5").hexdigest()
-        if found != INFO["bloodmnist"][f"MD5{flag}"]:
-            raise ValueError(f"{file.name}: the download is damaged (its checksum differs). Try again.")
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-    return file
