@@ -138,7 +138,7 @@ def test_who_mixes_up_the_cells_is_not(cells):
     assert abs(rows["pbc.attributes.within"]["value"] - 0.5) < 0.08
 
 
-def test_two_readers_agree_as_the_issue_says():
+def test_two_readers_are_compared_as_scikit_learn_does():
     people = evaluate_real.readers(SECOND)
     assert people["macro_f1"].mean() == pytest.approx(0.947, abs=5e-4)
     first, other = (SECOND[SECOND["reader"] == reader]["nucleus_shape"].to_numpy() for reader in (1, 2))
