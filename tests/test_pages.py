@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from tools import notebooks, pages
+from tools import chapters, notebooks, pages
 
 FIRST = """\
 # {number} A title
@@ -53,14 +53,14 @@ def course(tmp_path, monkeypatch):
         "ROOT": tmp_path, "NOTEBOOKS": folder, "SOLUTIONS": folder / "solutions", "BUILD": tmp_path / "build",
         "README": tmp_path / "README.md", "HTML": tmp_path / "build" / "html",
     }.items():  # fmt: skip
-        for module in (notebooks, pages):
+        for module in (chapters, notebooks, pages):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
-    notebooks.README.write_text("# T\n\nWhat *this* is.\n\n<!-- chapters: x -->\n<!-- end of chapters -->\n")
+    chapters.README.write_text("# T\n\nWhat *this* is.\n\n<!-- chapters: x -->\n<!-- end of chapters -->\n")
     image = nbformat.v4.new_output("display_data", {"image/png": picture(), "text/plain": "<Figure>"})
     printed = nbformat.v4.new_output("stream", name="stdout", text="The nucleus is brightest.\n")
     widget = nbformat.v4.new_output(
-        "display_data", {notebooks.WIDGET: {"model_id": "a"}, "text/plain": "IntSlider(value=0)"}
+        "display_data", {chapters.WIDGET: {"model_id": "a"}, "text/plain": "IntSlider(value=0)"}
     )
     script = nbformat.v4.new_output("display_data", {"application/javascript": "alert(1)", "text/plain": "script"})
     first = [
@@ -82,7 +82,7 @@ def course(tmp_path, monkeypatch):
 
 
 def render(course):
-    index = pages.render({path: path for path in notebooks.everything()}, note="A note.")
+    index = pages.render({path: path for path in chapters.everything()}, note="A note.")
     return pages.BeautifulSoup(index.read_text(), "html.parser"), pages.BeautifulSoup(
         (index.parent / "01_a.html").read_text(), "html.parser"
     )
@@ -151,7 +151,7 @@ def test_local_pictures_are_embedded_and_missing_ones_are_not_fetched(course):
 def test_table_for_the_readme(course):
     notebooks.update_readme()
     notebooks.update_readme()
-    text = notebooks.README.read_text()
+    text = chapters.README.read_text()
     assert text.count("| 01 | [A title](notebooks/01_a.ipynb) | Does it 01 work? | 5 |") == 1
 
 
@@ -165,6 +165,16 @@ def test_run_leaves_the_notebooks_alone_and_goes_on_after_a_failure(course, caps
     assert len(problems) == 1 and "01_a.ipynb, cell 3 of 4: KeyError: 'lost'" in problems[0]
     assert "42" in (pages.HTML / "02_b.html").read_text() and "KeyError" in (pages.HTML / "01_a.html").read_text()
     assert capsys.readouterr().out.rstrip().endswith(str(pages.HTML / "index.html"))
+
+
+def test_a_chapter_and_its_solutions_are_executed_into_files_of_their_own(course, monkeypatch):
+    paths = chapters.everything()
+    monkeypatch.setattr(notebooks, "execute", lambda path, label: (nbformat.read(path, as_version=4), None))
+    assert notebooks.run(paths) == []
+    written = [notebooks.executed_at(path) for path in paths]
+    for path, file in zip(paths, written, strict=True):
+        assert nbformat.read(file, as_version=4).cells[0].source == nbformat.read(path, as_version=4).cells[0].source
+    assert len({pages.page_of(path) for path in paths}) == len(set(written)) == len(paths)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from nbformat import NotebookNode
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
-from tools.notebooks import BUILD, README, ROOT, SOLUTIONS, WIDGET, Chapter, chapters
+from tools.chapters import BUILD, README, ROOT, SOLUTIONS, WIDGET, Chapter, chapters
 
 HTML = BUILD / "html"
 THUMBNAIL = (640, 360)

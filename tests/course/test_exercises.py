@@ -13,7 +13,7 @@ import helpers
 from helpers.course.exercises import EXERCISES, NotYet, checking
 from helpers.course.exercises.chapter_02 import WORDS
 from helpers.course.exercises.checking import check, exercise, expect, expect_close, expect_number, expect_shape
-from tools.notebooks import NOTEBOOKS, SOLUTIONS
+from tools.chapters import NOTEBOOKS, SOLUTIONS
 
 every = pytest.mark.parametrize("name", sorted(EXERCISES))
 # Exercises whose answer is a function are those whose checker says so.
