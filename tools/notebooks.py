@@ -188,6 +188,7 @@ def main(argv: list[str] | None = None) -> int:
         if not path.is_file():
             parser.error(f"no such notebook: {path}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ["CONCEPTCLIP_PROGRESS"] = "off"  # what is executed here was not solved by a reader
     commands = {"run": run, "refresh": refresh, "render": render, "table": lambda _: update_readme()}
     try:
         problems = commands[args.command](paths)

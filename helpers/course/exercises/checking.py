@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .memory import remember
+
 Checker = Callable[[Any], str]
 C = TypeVar("C", bound=Checker)
 
@@ -55,6 +57,8 @@ def exercise(checker: C) -> C:
 def check(name: str, answer: Any = None) -> None:
     """Print one line on an answer to an exercise; never raises on a wrong one, so that a notebook runs through.
 
+    An exercise that was passed is remembered on this machine: `helpers.course.passed()` lists them.
+
     Args:
         name: the exercise, such as "02-a".
         answer: None or ... while it is not answered.
@@ -78,6 +82,7 @@ def check(name: str, answer: Any = None) -> None:
         print(f"{name}: not yet: your answer, of type {type(answer).__name__}, could not be read ({error}).")
     else:
         print(f"{name}: correct. {said}")
+        remember(name)
 
 
 def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
