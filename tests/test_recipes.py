@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_model, make_processor
 from PIL import Image
+from small_model import make_model, make_processor
 
 from helpers.bloodcells import CONCEPTS, GUIDE_PROMPTS, PARTS, TEMPLATES, caption, part_shares, render, truth
 from helpers.conceptclip import ConceptCLIPModel
