@@ -50,7 +50,7 @@ def jupyterlab(folder: Path, log: Path, **environment: str) -> Iterator[str]:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment)
         address = f"http://127.0.0.1:{port}"
         try:
-            WebDriverWait(server, 60, poll_frequency=0.25).until(
+            WebDriverWait(server, 240, poll_frequency=0.25).until(
                 lambda _: server.poll() is not None or answers(address)
             )
             if server.poll() is not None:

@@ -19,21 +19,7 @@ WORDS = (
 )
 SIZE, PATCH = 60, 14
 LETTERS = string.ascii_lowercase
-SMALL_WORDS = [
-    "a",
-    "cell",
-    "photo",
-    "with",
-    "sign",
-    "of",
-    "seg",
-    "##mented",
-    "nucleus",
-    "band",
-    "red",
-    "cells",
-    "round",
-]
+SMALL_WORDS = "a cell photo with sign of seg ##mented nucleus band red cells round"
 VOCABULARY = [*SPECIAL, *SMALL_WORDS.split(), *",.()/", *LETTERS[1:], *(f"##{letter}" for letter in LETTERS)]
 
 

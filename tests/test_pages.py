@@ -5,13 +5,15 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from PIL import Image
 
-from tools import chapters, notebooks, pages
+from tools import api, chapters, notebooks, pages
 
 FIRST = """\
 # {number} A title
@@ -56,6 +58,7 @@ def course(tmp_path, monkeypatch):
         for module in (chapters, notebooks, pages):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(api, "write", lambda: _an_api_page(tmp_path / "build" / "html"))
     chapters.README.write_text("# T\n\nWhat *this* is.\n\n<!-- chapters: x -->\n<!-- end of chapters -->\n")
     image = nbformat.v4.new_output("display_data", {"image/png": picture(), "text/plain": "<Figure>"})
     printed = nbformat.v4.new_output("stream", name="stdout", text="The nucleus is brightest.\n")
@@ -79,6 +82,11 @@ def course(tmp_path, monkeypatch):
         nbformat.v4.new_notebook(cells=[text("# 01 A title: solutions")]), folder / "solutions" / "01_a.ipynb"
     )
     return folder
+
+
+def _an_api_page(html):
+    (html / "api").mkdir(parents=True, exist_ok=True)
+    (html / "api" / "helpers.html").write_text("helpers")
 
 
 def render(course):
@@ -254,6 +262,28 @@ def test_a_browser_shows_the_pages_and_asks_the_network_for_nothing(course, tmp_
         assert asked and not [url for url in asked if url.startswith(("http:", "https:", "ws:", "wss:"))]
     finally:
         driver.quit()
+
+
+def test_the_index_links_to_the_functions(course):
+    index, _ = render(course)
+    assert not index.select("a[href^=api]")
+    notebooks.render([])
+    index = pages.BeautifulSoup((pages.HTML / "index.html").read_text(), "html.parser")
+    assert [(pages.HTML / link["href"]).exists() for link in index.select("a[href^=api]")] == [True]
+
+
+def test_every_name_of_helpers_has_its_place_on_a_page_that_needs_no_network(tmp_path):
+    import helpers
+
+    command = [sys.executable, "-W", "ignore", "-c", f"from tools import api; api.write(api.Path({str(tmp_path)!r}))"]
+    subprocess.run(command, cwd=chapters.ROOT, check=True)  # a process of its own: pdoc looks into the package
+    page = pages.BeautifulSoup((tmp_path / "helpers.html").read_text(encoding="utf-8"), "html.parser")
+    for name in helpers.__all__:
+        module = tmp_path / "helpers" / f"{name}.html"
+        assert page.find(id=name) or module.exists() or (tmp_path / "helpers" / name).is_dir(), name
+    signature = page.find(id="encode_images").select_one(".signature, .attr").get_text()
+    assert "processor" in signature and "batch_size" in signature
+    assert not page.select("script[src], link[href^=http], img[src^=http]")
 
 
 def test_pages_forbid_themselves_to_load_anything():

@@ -5,7 +5,7 @@
     python -m tools.notebooks render [NOTEBOOK ...]    render the outputs that are stored in the notebooks
     python -m tools.notebooks table                    only README's table of chapters
 
-It calls `tools.pages`, and both read `tools.chapters`.
+It calls `tools.api` and `tools.pages`, and all read `tools.chapters`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import pages
+from tools import api, pages
 from tools.chapters import BUILD, README, ROOT, SOLUTIONS, WIDGET, chapters, everything
 
 TABLE = re.compile(r"(<!-- chapters: .*? -->\n).*?(<!-- end of chapters -->)", re.DOTALL)
@@ -134,6 +134,7 @@ def run(paths: list[Path]) -> list[str]:
         problems += [problem] if problem else []
         executed[path] = executed_at(path)
         write(nb, executed[path])
+    api.write()
     index = pages.render(executed, note=f"Executed with {_model()}, in {time.monotonic() - start:.0f} seconds.")
     print(f"\nThe notebooks with their results, to open in a browser:\n{index}")
     return problems
@@ -170,6 +171,7 @@ def refresh(paths: list[Path]) -> list[str]:
 
 def render(paths: list[Path]) -> list[str]:
     """Render stored outputs."""
+    api.write()
     print(
         pages.render(
             {path: path for path in paths or everything()}, note="Rendered from the outputs stored in the notebooks."
