@@ -39,7 +39,7 @@ def test_every_kind_of_image_is_shown():
     assert [ax.get_title() for ax in axes.flat] == ["a", "b", "c", "d", "e", ""]
     assert not axes[1, 2].axison
     np.testing.assert_allclose(axes[0, 2].images[0].get_array(), floats.permute(1, 2, 0))
-    with pytest.raises(ValueError, match="No images"):
+    with pytest.raises(ValueError, match="images"):
         plots.show_images([])
 
 
@@ -80,7 +80,7 @@ def test_maps_in_a_grid_share_one_colour_scale():
     assert len({ax.images[1].get_clim() for ax in axes[:, 1:].flat}) == 1
     assert [ax.get_title() for ax in axes[0]] == ["picture", "a", "b", "c"]
     np.testing.assert_allclose(axes[1, 3].images[1].get_array(), maps[1, 2])
-    with pytest.raises(ValueError, match=r"\[2 images, 2 phrases"):
+    with pytest.raises(ValueError, match=r"2 images, 2 phrases"):
         plots.concept_map_grid([PICTURE] * 2, maps, ["a", "b"])
 
 

@@ -62,7 +62,7 @@ def test_correcting_a_concept_changes_the_decision_and_not_the_table(bottleneck)
     corrected = bottleneck.intervene(SCORES, {"concept 0": typical.loc["concept 0", "present"]})
     assert (bottleneck.predict(corrected) == "a").mean() > 0.95
     pd.testing.assert_frame_equal(SCORES, before)
-    with pytest.raises(ValueError, match="no concept 'nucleus'"):
+    with pytest.raises(ValueError, match="'nucleus'"):
         bottleneck.intervene(SCORES, {"nucleus": 1})
 
 
@@ -82,11 +82,11 @@ def test_it_is_repeatable(bottleneck):
 def test_what_is_wrong_is_said(bottleneck):
     good = (SCORES[:50], LABELS[:50], SCORES[50:60], LABELS[50:60])
     for arguments, problem in (
-        ((SCORES[:50], LABELS[:49], *good[2:]), "50 rows and labels 49"),
-        ((SCORES[:50] * np.nan, *good[1:]), "scores holds NaN"),
-        ((SCORES[:50], ["a"] * 50, *good[2:]), "All labels are the same"),
+        ((SCORES[:50], LABELS[:49], *good[2:]), r"scores has 50.*labels 49"),
+        ((SCORES[:50] * np.nan, *good[1:]), "NaN"),
+        ((SCORES[:50], ["a"] * 50, *good[2:]), "labels"),
     ):
         with pytest.raises(ValueError, match=problem):
             helpers.course.fit_bottleneck(*arguments)
-    with pytest.raises(ValueError, match="lack the concepts concept 7"):
+    with pytest.raises(ValueError, match="concept 7"):
         bottleneck.predict(SCORES.drop(columns="concept 7"))

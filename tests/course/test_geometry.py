@@ -3,7 +3,7 @@
 import math
 
 import torch
-from conftest import make_model, make_processor
+from small_model import make_model, make_processor
 
 import helpers
 
