@@ -93,37 +93,122 @@ class ConceptCLIPImageProcessor(PilBackend):
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        if kwargs.get("do_center_crop") or kwargs.get("do_pad"):
+        crop, pad = kwargs.get("do_center_crop"), kwargs.get("do_pad")
+        self.check(do_resize=do_resize, size=size, window=window, crop=crop, pad=pad)
+        factor, mean, std = rescale_factor, *((image_mean, image_std) if do_normalize else (None, None))
+        pictures = [
+            self.scaled(
+                image,
+                name,
+                size=size if do_resize else None,
+                resample=resample,
+                do_rescale=do_rescale,
+                window=window,
+                input_data_format=input_data_format,
+                mean=mean,
+                std=std,
+            )
+            for name, image in _named(images)
+        ]
+        sizes = {tuple(p.shape[:2] if isinstance(p, np.ndarray) else p.shape[1:]) for p in pictures}
+        if len(sizes) == 1:
+            pixel_values = self.converted(pictures, factor, mean, std, device)
+        elif return_tensors is None:
+            pixel_values = [self.converted([picture], factor, mean, std, device)[0] for picture in pictures]
+        else:
+            raise ValueError(
+                f"Without resizing, images of different sizes ({', '.join(sorted(f'{h} × {w}' for h, w in sizes))}) do "
+                "not fit one tensor. Leave do_resize=True, or process them one by one."
+            )
+        if return_tensors == "pt":
+            return BatchFeature({"pixel_values": pixel_values})
+        pixel_values = [image.detach().cpu().numpy() for image in pixel_values]
+        return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+
+    @staticmethod
+    def check(
+        *, do_resize: bool, size: SizeDict, window: Sequence[float] | None, crop: bool | None, pad: bool | None
+    ) -> None:
+        """Refuses settings that would be ignored, and a window of no width."""
+        if crop or pad:
             raise ValueError("ConceptCLIP squashes images to a square: do_center_crop and do_pad do not apply.")
         if do_resize and not (size.height and size.width):
             raise ValueError(f"ConceptCLIP squashes images: size needs a height and a width, got {dict(size)}.")
         if window is not None and not (len(window) == 2 and window[0] < window[1]):
             raise ValueError(f"window is (low, high) with low < high, got {window}.")
-        size, resample = (size.height, size.width), PILImageResampling(resample)
 
-        pixel_values = []
-        for name, image in _named(images):
-            image = read_image(image, name, input_data_format)
-            if isinstance(image, Image.Image):
-                _check_eight_bit(do_rescale, window, name)
-                image = image.resize(size[::-1], resample) if do_resize else image
-                image = torch.from_numpy(np.array(image)).permute(2, 0, 1) * rescale_factor
-            else:
-                image = _to_unit_range(image, do_rescale, window, name)
-                image = _resize(image, size, resample) if do_resize else image
-            image = image if device is None else image.to(device)
-            pixel_values.append(_normalize(image, image_mean, image_std) if do_normalize else image)
+    def scaled(
+        self,
+        image: Any,
+        name: str = "image",
+        *,
+        size: SizeDict | None,
+        resample: PILImageResampling | int,
+        do_rescale: bool | None = None,
+        window: Sequence[float] | None = None,
+        input_data_format: str | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        fast: bool = False,
+    ) -> np.ndarray | torch.Tensor:
+        """
+        One image read, checked and squashed: what is done picture by picture, before the whole batch is converted.
 
-        if return_tensors is not None and len({image.shape for image in pixel_values}) > 1:
-            sizes = ", ".join(sorted({f"{image.shape[1]} × {image.shape[2]}" for image in pixel_values}))
-            raise ValueError(
-                f"Without resizing, images of different sizes ({sizes}) do not fit one tensor. Leave do_resize=True, "
-                "or process them one by one."
-            )
-        if return_tensors == "pt":
-            return BatchFeature({"pixel_values": torch.stack(pixel_values)})
-        pixel_values = [image.detach().cpu().numpy() for image in pixel_values]
-        return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+        Args:
+            image: of any kind that the processor takes.
+            name (`str`): how messages call it.
+            size (`SizeDict`, *optional*): height and width to squash to; None leaves the size.
+            do_rescale (`bool`, *optional*): whether 0 to 255 are to become 0 to 1; None takes what the dtype says.
+            mean, std (*optional*): of the normalisation to come; floats on which it was done already are refused.
+            fast (`bool`, defaults to `False`): torch's 8-bit resampling in place of Pillow's, and simplejpeg's decoder
+                if it is installed.
+
+        Returns:
+            Of an 8-bit image uint8 `(H, W, 3)`; of others floats `(3, H, W)` in [0, 1], on the image's own device.
+
+        Raises:
+            ValueError: naming the image, what is wrong and what to do.
+        """
+        wanted = None if size is None else (size.height, size.width)
+        image = read_image(image, name, input_data_format, fast=fast)
+        if isinstance(image, torch.Tensor):
+            image = _to_unit_range(image, do_rescale, window, name)
+            if window is None and mean is not None and std is not None:
+                _check_not_normalised(image, mean, std, name)
+            return image if wanted is None else _resize(image, wanted, PILImageResampling(resample))
+        _check_eight_bit(do_rescale, window, name)
+        if wanted is not None and fast:
+            return _resize_fast(image, wanted, PILImageResampling(resample))
+        if wanted is not None and isinstance(image, Image.Image):
+            image = image.resize(wanted[::-1], PILImageResampling(resample))
+        return np.asarray(image)
+
+    def converted(
+        self,
+        pictures: Sequence[np.ndarray | torch.Tensor],
+        rescale_factor: float,
+        mean: float | Sequence[float] | None,
+        std: float | Sequence[float] | None,
+        device: str | torch.device | None = None,
+    ) -> torch.Tensor:
+        """
+        What `scaled` returned, of one size, as a batch of pixel values `(B, 3, H, W)`.
+
+        A batch of 8 bits is converted as a whole, from one buffer: a handful of calls for all pictures together.
+        """
+        if all(isinstance(picture, np.ndarray) for picture in pictures):
+            height, width = pictures[0].shape[:2]
+            # Pinned, the copy to the GPU does not wait.
+            pinned = torch.device(device or "cpu").type == "cuda"
+            buffer = torch.empty(len(pictures), height, width, 3, dtype=torch.uint8, pin_memory=pinned)
+            np.stack(pictures, out=buffer.numpy())
+            batch = buffer.to(device or "cpu", non_blocking=pinned).permute(0, 3, 1, 2).contiguous() * rescale_factor
+            return batch if mean is None or std is None else _normalize(batch, mean, std, in_place=True)
+        if len(pictures) > 1:
+            return torch.cat([self.converted([picture], rescale_factor, mean, std, device) for picture in pictures])
+        picture = torch.as_tensor(pictures[0])
+        picture = (picture if device is None else picture.to(device))[None]
+        return picture if mean is None or std is None else _normalize(picture, mean, std)
 
 
 def _named(images: Any) -> Iterator[tuple[str, Any]]:
@@ -139,10 +224,10 @@ def _named(images: Any) -> Iterator[tuple[str, Any]]:
         yield f"Image {index}" + (f" ({path})" if path else ""), image
 
 
-def _check_eight_bit(do_rescale: bool, window: Sequence[float] | None, name: str) -> None:
+def _check_eight_bit(do_rescale: bool | None, window: Sequence[float] | None, name: str) -> None:
     if window is not None:
         raise ValueError(f"{name} has 8 bits a channel, and a window is for 16. Pass it in a call without window.")
-    if not do_rescale:
+    if do_rescale is False:
         raise ValueError(
             f"{name} holds 0 to 255 and would come out 255 times too bright with do_rescale=False. Pass "
             "do_rescale=True with it; if the attribute was changed earlier, set "
@@ -150,7 +235,9 @@ def _check_eight_bit(do_rescale: bool, window: Sequence[float] | None, name: str
         )
 
 
-def _to_unit_range(image: torch.Tensor, do_rescale: bool, window: Sequence[float] | None, name: str) -> torch.Tensor:
+def _to_unit_range(
+    image: torch.Tensor, do_rescale: bool | None, window: Sequence[float] | None, name: str
+) -> torch.Tensor:
     if window is not None:
         low, high = window
         return ((image.to(torch.float32) - low) / (high - low)).clamp(0, 1)
@@ -174,6 +261,26 @@ def _to_unit_range(image: torch.Tensor, do_rescale: bool, window: Sequence[float
     return image.clamp(0, 1)
 
 
+def _check_not_normalised(
+    image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float], name: str
+) -> None:
+    """
+    Refuses 8-bit pixels that were normalised before, of a slide so bright that they lie in [0, 1] none the less.
+
+    Undone, a normalisation of 8 bits gives whole grey levels. Of a picture in [0, 1] it gives whole and half ones.
+    """
+    mean, std = (torch.as_tensor(x, dtype=image.dtype, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
+    for step in (8, 1):  # a few pixels tell nearly always
+        levels = (image[:, ::step, ::step] * std + mean) * 255
+        if (levels - levels.round()).abs().max() > 0.01:
+            return
+    if len(levels.round().unique()) > 16:  # a few levels may be all odd by chance
+        raise ValueError(
+            f"{name} is a float image in [0, 1] with the values that 8-bit pixels have after normalisation, and would "
+            "be normalised a second time. Pass the picture itself; or give the pixels to model.encode_image."
+        )
+
+
 def _resize(image: torch.Tensor, size: tuple[int, int], resample: PILImageResampling) -> torch.Tensor:
     if tuple(image.shape[-2:]) == size:
         return image
@@ -190,6 +297,20 @@ def _resize(image: torch.Tensor, size: tuple[int, int], resample: PILImageResamp
     return image
 
 
-def _normalize(image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float]) -> torch.Tensor:
+def _resize_fast(image: Image.Image | np.ndarray, size: tuple[int, int], resample: PILImageResampling) -> np.ndarray:
+    """8 bits by torch's own kernels (AVX2), which round as Pillow does, but for one grey level here and there."""
+    if resample not in TORCH_RESAMPLING:
+        raise ValueError(f"pixels='fast' resizes with BICUBIC or BILINEAR, not {resample.name}. Use pixels='exact'.")
+    array = np.asarray(image)
+    if array.shape[:2] == size:
+        return array
+    batch = torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)[None]
+    scaled = F.interpolate(batch, size, mode=TORCH_RESAMPLING[resample], antialias=True, align_corners=False)
+    return scaled[0].permute(1, 2, 0).numpy()
+
+
+def _normalize(
+    image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float], in_place: bool = False
+) -> torch.Tensor:
     mean, std = (torch.as_tensor(x, dtype=image.dtype, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
-    return (image - mean) / std
+    return image.sub_(mean).div_(std) if in_place else (image - mean) / std
