@@ -1,7 +1,7 @@
 """The names of `helpers`, for `__init__.py`, editors and type checkers. All else is reached through its module."""
 
 from . import bloodcells, course, datasets, encoding, explanations, images, metrics, plots, scoring, tokens
-from .course import check
+from .course import check, holds
 from .datasets import image_folder, load_atlas, load_cells
 from .encoding import encode_images, encode_texts, iter_image_encodings, load_encodings
 from .explorer import CellDesigner, ConceptExplorer
@@ -33,6 +33,7 @@ __all__ = [
     "encode_texts",
     "encoding",
     "explanations",
+    "holds",
     "image_folder",
     "images",
     "iter_image_encodings",
