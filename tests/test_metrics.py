@@ -229,7 +229,7 @@ NEAR = np.random.default_rng(10).random((20, 20)).repeat(3, axis=0).repeat(3, ax
 EVERY = {
     "bootstrap": lambda **c: m.bootstrap(np.mean, HIT, **c),
     "bootstrap_mean": lambda **c: m.bootstrap_mean(HIT, **c),
-    "paired_difference": lambda **c: m.paired_difference(sk.accuracy_score, LABELS, SAID, np.full(60, "b"), **c),
+    "paired_difference": lambda **c: m.paired_difference(LABELS, SAID, np.full(60, "b"), **c),
     "auroc": lambda **c: m.auroc(HIT, SURE, **c),
     "macro_auroc": lambda **c: m.macro_auroc(HIT[:, None], SURE[:, None], **c),
     "macro_auroc_difference": lambda **c: m.macro_auroc_difference(HIT[:, None], SURE[:, None], -SURE[:, None], **c),
@@ -445,15 +445,35 @@ def test_two_readers_attribute_by_attribute():
     assert float(table.loc["nucleus", "kappa"]) == pytest.approx(sk.cohen_kappa_score(list("abab"), list("bbab")))
 
 
-def test_paired_difference():
+@pytest.mark.parametrize(
+    ("measure", "reference"),
+    [
+        ("accuracy", sk.accuracy_score),
+        ("balanced accuracy", sk.balanced_accuracy_score),
+        ("macro F1", lambda t, s: sk.f1_score(t, s, average="macro", zero_division=0)),
+        ("kappa", sk.cohen_kappa_score),
+    ],
+)
+def test_paired_differences(measure, reference):
     rng = np.random.default_rng(14)
     truth = rng.choice(list("ab"), 60)
-    better = np.where(rng.random(60) < 0.9, truth, "a")
-    found = m.paired_difference(sk.balanced_accuracy_score, truth, better, np.full(60, "a"))
-    one, other = (sk.balanced_accuracy_score(truth, x) for x in (better, np.full(60, "a")))
-    assert found.value == pytest.approx(one - other) and found.low > 0
-    same = m.paired_difference(sk.accuracy_score, truth, better, better)
+    better, worse = (np.where(rng.random(60) < share, truth, "a") for share in (0.95, 0.4))
+    found = m.paired_difference(truth, better, worse, measure=measure)
+    assert found.value == pytest.approx(reference(truth, better) - reference(truth, worse))
+    few = m.paired_difference(truth, better, worse, measure=measure, n=20, seed=3)
+    rows = [np.arange(60).repeat(w.astype(int)) for w in resample_weights(60, 20, 3)]
+    drawn = [reference(truth[row], better[row]) - reference(truth[row], worse[row]) for row in rows]
+    assert [few.low, few.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+    same = m.paired_difference(truth, better, better, measure=measure)
     assert list(same) == [0, 0, 0] and same.note
+    gap = m.paired_difference([*truth, None], [*better, "a"], [*worse, "b"], measure=measure)
+    assert gap.left_out == 1 and gap.value == found.value
+
+
+def test_a_measure_that_is_not_there():
+    with pytest.raises(ValueError) as error:
+        m.paired_difference(["a", "b"], ["a", "b"], ["b", "b"], measure="F2")
+    assert "'F2'" in str(error.value)
 
 
 def test_risk_and_coverage_by_hand():

@@ -17,8 +17,8 @@ from .calibration import (
     risk_coverage_area,
     top_confidence,
 )
-from .classification import accuracy, agreement_by_column, balanced_accuracy, kappa, macro_f1
-from .intervals import LEVEL, RESAMPLES, UNDEFINED, Estimate, bootstrap, bootstrap_mean, paired_difference
+from .classification import accuracy, agreement_by_column, balanced_accuracy, kappa, macro_f1, paired_difference
+from .intervals import LEVEL, RESAMPLES, UNDEFINED, Estimate, bootstrap, bootstrap_mean
 from .maps import (
     MASK_SHARE,
     curve_area,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..labels import by_name, known, own_groups
+from ..labels import by_name, own_groups
 from ..settings import SEED
 
 RESAMPLES = 1000
@@ -113,46 +113,6 @@ def bootstrap_mean(values: Any, *, clusters: Any = None, n: int = RESAMPLES, see
     with np.errstate(invalid="ignore"):
         means = weights @ np.where(there, values, 0.0) / (weights @ there)
     return estimate(values[there].mean(), means, int(there.sum()), clusters=own if own is None else own[there])
-
-
-def paired_difference(
-    measure: Callable[[Any, Any], float],
-    truth: Any,
-    first: Any,
-    second: Any,
-    *,
-    clusters: Any = None,
-    n: int = RESAMPLES,
-    seed: int = SEED,
-) -> Estimate:
-    """By how much one set of answers is better than another on the same images.
-
-    Both are judged on the same resamples, so what makes an image hard for both cancels: the interval is narrower than
-    two separate ones suggest. It excludes 0 where the images tell the two apart. For a mean over images (accuracy,
-    hits) `bootstrap_mean(first_hits - second_hits, clusters=...)` says the same, faster; for AUROC there is
-    `macro_auroc_difference`.
-
-    Args:
-        measure: (truth, answers) -> number, e.g. `sklearn.metrics.f1_score` with its settings.
-        truth: [N]; images without a truth are left out.
-        first, second: [N] answers.
-        clusters, n, seed: as in `bootstrap_mean`.
-    """
-    first = by_name(truth, first, what=("truth", "first"))[1]
-    second = by_name(truth, second, what=("truth", "second"))[1]
-    own = None if clusters is None else clusters_of(clusters, len(truth), truth)
-    labels, there = known(truth)
-    if not there.any():
-        return UNDEFINED
-    tables = [np.array(list(labels[there])), np.asarray(first)[there], np.asarray(second)[there]]
-    found = bootstrap(
-        lambda t, a, b: measure(t, a) - measure(t, b),
-        *tables,
-        clusters=own if own is None else own[there],
-        n=n,
-        seed=seed,
-    )
-    return Estimate(*found, found.note, int(there.sum()), int((~there).sum()))
 
 
 # --- for the other modules --------------------------------------------------------------------------------------------
