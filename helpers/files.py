@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import os
-import shutil
+import stat
 import unicodedata
 import uuid
 from collections import Counter
@@ -193,13 +193,13 @@ def beside(file: str | os.PathLike) -> Iterator[Path]:
             raise ValueError(f"{file.name!r} is a folder. Give the name of a file in it.")
         unfinished = file.parent / f".{uuid.uuid4().hex}.part"
         unfinished.touch(exist_ok=False)
-        if file.exists():
-            shutil.copymode(file, unfinished)
+        mode = stat.S_IMODE((file if file.exists() else unfinished).stat().st_mode)
     except OSError as error:
         raise ValueError(f"{file.name!r} cannot be written there ({error.strerror}). Choose another folder.") from error
     try:
         yield unfinished
         try:
+            unfinished.chmod(mode)  # only now: some writers make the file anew
             unfinished.replace(file)
         except OSError as error:
             raise ValueError(

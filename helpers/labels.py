@@ -265,9 +265,9 @@ def by_name(first: Any, second: Any, *, what: tuple[str, str] = ("the first", "t
     Raises:
         ValueError: names that only one of the two has, or that stand there twice in another order; other lengths.
     """
-    if np.ndim(first) == 0 or np.ndim(second) == 0 or len(first) != len(second):
-        shapes = np.shape(first), np.shape(second)
-        raise ValueError(f"{what[0]} and {what[1]} must be equally long: their shapes are {shapes[0]} and {shapes[1]}.")
+    rows = [None if getattr(x, "ndim", 1) == 0 or not hasattr(x, "__len__") else len(x) for x in (first, second)]
+    if None in rows or rows[0] != rows[1]:
+        raise ValueError(f"{what[0]} and {what[1]} must be equally long; they have {rows[0]} and {rows[1]} rows.")
     if isinstance(first, (pd.Series, pd.DataFrame)) and isinstance(second, (pd.Series, pd.DataFrame)):
         second = _in_order(first, second, 0, what)
     if isinstance(first, pd.DataFrame) and isinstance(second, pd.DataFrame):

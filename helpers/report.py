@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .files import write_text
 from .images import as_shown
 
 NOTE = "A research model made these numbers. They are no diagnosis and must not be used for one."
@@ -70,16 +71,8 @@ def report_html(title: str, sections: Mapping[str, object], *, note: str = NOTE)
 
 
 def write_report(file: str | os.PathLike, title: str, sections: Mapping[str, object], *, note: str = NOTE) -> Path:
-    """Write `report_html` to a file (beside, then renamed: never half a page) and return its path."""
-    file = Path(file)
-    page = report_html(title, sections, note=note)
-    beside = file.with_name(file.name + ".part")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-    return file
+    """Write `report_html` to a file, whole or not at all (`files.beside`), and return its path. Folders are made."""
+    return write_text(file, report_html(title, sections, note=note))
 
 
 def _part(part, heading: str) -> str:
