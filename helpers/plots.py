@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -30,7 +31,7 @@ TABLE = "cividis"
 DIVERGING = "vlag"
 
 
-def to_array(image) -> np.ndarray:
+def to_array(image: Any) -> np.ndarray:
     """An image as an array that `imshow` takes: floats and [H, W] as they are, all else as the model is shown it."""
     if getattr(image, "ndim", None) != 2 and "float" not in str(getattr(image, "dtype", "")):
         return np.asarray(as_shown(image))
@@ -43,7 +44,7 @@ def to_array(image) -> np.ndarray:
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def show_images(images, titles: Sequence[str] | None = None, *, columns: int = 6, size: float = 1.8) -> np.ndarray:
+def show_images(images: Any, titles: Sequence[str] | None = None, *, columns: int = 6, size: float = 1.8) -> np.ndarray:
     """Pictures in a grid.
 
     Args:
@@ -84,7 +85,7 @@ def image_axes(count: int, *, columns: int = 6, size: float = 1.8, titled: bool 
     return axes
 
 
-def show_image(image, title: str | None = None, *, ax: Axes | None = None) -> Axes:
+def show_image(image: Any, title: str | None = None, *, ax: Axes | None = None) -> Axes:
     """One picture without axes."""
     ax = _ax(ax, (3, 3))
     array = to_array(image)
@@ -93,7 +94,7 @@ def show_image(image, title: str | None = None, *, ax: Axes | None = None) -> Ax
 
 
 def patch_grid(
-    image, grid: PatchGrid, *, highlight: Sequence[int] = (), number: bool = False, ax: Axes | None = None
+    image: Any, grid: PatchGrid, *, highlight: Sequence[int] = (), number: bool = False, ax: Axes | None = None
 ) -> Axes:
     """A picture with the patches that the model sees drawn on it.
 
@@ -135,7 +136,7 @@ def box(corners: tuple[float, float, float, float], *, label: str | None = None,
     return ax
 
 
-def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, ax: Axes | None = None) -> Axes:
+def mask_outlines(image: Any, masks: dict[str, np.ndarray], *, legend: bool = True, ax: Axes | None = None) -> Axes:
     """A picture with the outlines of its masks.
 
     Args:
@@ -169,7 +170,7 @@ def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, a
     return ax
 
 
-def outline(mask, image_size: tuple[int, int], *, color="white", width: float = 1.3, ax: Axes) -> Axes:
+def outline(mask: Any, image_size: tuple[int, int], *, color: Any = "white", width: float = 1.3, ax: Axes) -> Axes:
     """The outline of one mask on a picture or map that is drawn already; an empty mask draws nothing.
 
     Args:
@@ -193,8 +194,8 @@ def outline(mask, image_size: tuple[int, int], *, color="white", width: float = 
 
 
 def concept_map(
-    image,
-    map_,
+    image: Any,
+    map_: Any,
     grid: PatchGrid | None = None,
     *,
     title: str | None = None,
@@ -239,21 +240,21 @@ def concept_map(
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if colorbar:
         bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03)
-        bar.solids.set_alpha(1)
+        bar.solids.set_alpha(1)  # type: ignore[union-attr]
         bar.ax.tick_params(labelsize=8)
     return _bare(ax, title)
 
 
 def concept_map_grid(
-    images,
-    maps,
+    images: Any,
+    maps: Any,
     phrases: Sequence[str],
     grid: PatchGrid | None = None,
     *,
     limits: tuple[float, float] | str = "shared",
     size: float = 1.9,
     label: str = "cosine",
-    **style,
+    **style: Any,
 ) -> np.ndarray:
     """Pictures (rows) and their maps for several phrases (columns), on one colour scale with one colour bar.
 
@@ -295,13 +296,13 @@ def concept_map_grid(
                 ax=axes[b, k + 1],
                 **style,
             )
-    colours = plt.cm.ScalarMappable(plt.Normalize(low, high), style.get("cmap", SEQUENTIAL))
+    colours = plt.cm.ScalarMappable(Normalize(low, high), style.get("cmap", SEQUENTIAL))
     figure.colorbar(colours, ax=axes[:, -1], label=label, shrink=0.8, pad=0.03)
     return axes
 
 
 def token_patch_matrix(
-    matrix, pieces: Sequence[str], *, limits: tuple[float, float] | None = None, ax: Axes | None = None
+    matrix: Any, pieces: Sequence[str], *, limits: tuple[float, float] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Every piece of a prompt (rows) against every patch of a picture (columns, row by row).
 
@@ -329,15 +330,15 @@ def token_patch_matrix(
 
 
 def token_map_grid(
-    image,
-    maps,
+    image: Any,
+    maps: Any,
     pieces: Sequence[str],
     grid: PatchGrid | None = None,
     *,
     columns: int = 6,
     limits: tuple[float, float] | None = None,
     size: float = 1.7,
-    **style,
+    **style: Any,
 ) -> np.ndarray:
     """One picture with the map of every piece of a prompt, on one colour scale with one colour bar.
 
@@ -362,7 +363,7 @@ def token_map_grid(
     show_image(image, "picture", ax=axes.flat[0])
     for ax, map_, piece in zip(axes.flat[1:], values, pieces, strict=False):
         concept_map(image, map_, grid, title=piece, limits=(low, high), colorbar=False, ax=ax, **style)
-    colours = plt.cm.ScalarMappable(plt.Normalize(low, high), style.get("cmap", SEQUENTIAL))
+    colours = plt.cm.ScalarMappable(Normalize(low, high), style.get("cmap", SEQUENTIAL))
     axes.flat[0].figure.colorbar(colours, ax=axes[:, -1], label="cosine", shrink=0.8, pad=0.03)
     return axes
 
@@ -371,7 +372,7 @@ def token_map_grid(
 
 
 def similarity_heatmap(
-    matrix,
+    matrix: Any,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     *,
@@ -429,7 +430,7 @@ def similarity_heatmap(
     return ax
 
 
-def cluster_order(values) -> list[int]:
+def cluster_order(values: Any) -> list[int]:
     """An order of the rows in which similar ones stand side by side (average linkage, optimal leaves)."""
     from scipy.cluster.hierarchy import leaves_list, linkage
 
@@ -440,7 +441,7 @@ def cluster_order(values) -> list[int]:
 
 
 def score_bars(
-    scores,
+    scores: Any,
     labels: Sequence[str] | None = None,
     *,
     highlight: Sequence[str] = (),
@@ -463,7 +464,7 @@ def score_bars(
     if isinstance(scores, pd.Series):
         scores, labels = _labelled(scores, labels, "labels", 0)
     scores = list(scores)
-    labels = list(labels if labels is not None else range(len(scores)))
+    labels = list(map(str, range(len(scores))) if labels is None else labels)
     if len(labels) != len(scores):
         raise ValueError(f"{len(labels)} labels for {len(scores)} scores: give one for each.")
     values = np.array([float(score) for score in scores])
@@ -501,7 +502,7 @@ def score_bars(
     return ax
 
 
-def confusion(truth, predicted, classes: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
+def confusion(truth: Any, predicted: Any, classes: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
     """Confusion matrix: rows are the truth, colours its shares, numbers are counts.
 
     Args:
@@ -556,8 +557,8 @@ def reliability(table: pd.DataFrame, *, label: str | None = None, color: int = 0
         table["predicted"], table["observed"], color=colour, lw=1.5, label=None if label is None else printable(label)
     )
     if "estimate" in table:
-        ends = [[e.low for e in table["estimate"]], [e.high for e in table["estimate"]]]
-        ax.vlines(table["predicted"], *ends, color=colour, lw=1.2, alpha=0.6)
+        low, high = ([getattr(e, end) for e in table["estimate"]] for end in ("low", "high"))
+        ax.vlines(table["predicted"], low, high, color=colour, lw=1.2, alpha=0.6)
     ax.scatter(
         table["predicted"],
         table["observed"],
@@ -606,7 +607,7 @@ def estimates(table: pd.DataFrame, *, label: str = "AUROC", line: float | None =
     return ax
 
 
-def curves(x, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "", ax: Axes | None = None) -> Axes:
+def curves(x: Any, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "", ax: Axes | None = None) -> Axes:
     """Lines over a shared axis; a line [B, S] is drawn as its mean with a 95% band of the mean.
 
     Args:
@@ -637,7 +638,7 @@ def curves(x, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "
 # --- the model itself -------------------------------------------------------------------------------------------------
 
 
-def towers(config, *, ax: Axes | None = None) -> Axes:
+def towers(config: Any, *, ax: Axes | None = None) -> Axes:
     """The way of a picture and of a prompt through a ConceptCLIP, with the shapes of this one.
 
     Args:
@@ -724,7 +725,7 @@ def _printables(names: Sequence | None) -> list[str] | None:
     return None if names is None else list(map(printable, names))
 
 
-def _values(array) -> np.ndarray:
+def _values(array: Any) -> np.ndarray:
     if hasattr(array, "detach"):
         array = array.detach().cpu().float()
     return np.asarray(array, dtype=float)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,7 @@ def write_report(file: str | os.PathLike, title: str, sections: Mapping[str, obj
     return write_text(file, report_html(title, sections, note=note))
 
 
-def _part(part, heading: str) -> str:
+def _part(part: Any, heading: str) -> str:
     if isinstance(part, str):
         return f"<p>{escape(part)}</p>"
     if isinstance(part, pd.DataFrame):
@@ -104,7 +105,7 @@ def _table(frame: pd.DataFrame) -> str:
     return '<div class="scrolls" tabindex="0"><table>\n' + "\n".join([*rows, "</tbody>"]) + "\n</table></div>"
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, Image.Image):
         small = as_shown(value, "A picture in a table")
         small.thumbnail((THUMBNAIL, THUMBNAIL))
@@ -113,7 +114,7 @@ def _cell(value) -> str:
     return f"""<td{' class="number"' if number else ""}>{_text(value)}</td>"""
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if value is None or value is pd.NA or (isinstance(value, (float, np.floating)) and np.isnan(value)):

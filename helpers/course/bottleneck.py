@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,9 +105,9 @@ class ConceptBottleneck:
 
 def fit_bottleneck(
     scores: pd.DataFrame,
-    labels: Sequence[str],
+    labels: Any,
     validation_scores: pd.DataFrame,
-    validation_labels: Sequence[str],
+    validation_labels: Any,
     *,
     strengths: Sequence[float] = STRENGTHS,
     seed: int = SEED,
@@ -160,7 +161,7 @@ def fit_bottleneck(
     )
 
 
-def _labelled(scores: pd.DataFrame, labels, name: str) -> tuple[pd.DataFrame, np.ndarray]:
+def _labelled(scores: pd.DataFrame, labels: Any, name: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Scores and labels of the images that have a label, matched by name; what is left out is counted in a warning."""
     if not len(scores):
         raise ValueError(f"{name}scores has no rows.")
@@ -181,9 +182,9 @@ def sparsest_as_good(accuracies: Sequence[float], count: int) -> int:
         accuracies: the sparsest model's first.
         count: of the images on which they were measured.
     """
-    accuracies = np.asarray(accuracies, dtype=float)
-    best = accuracies.max()
-    return int((accuracies >= best - np.sqrt(best * (1 - best) / count)).argmax())
+    shares = np.asarray(accuracies, dtype=float)
+    best = shares.max()
+    return int((shares >= best - np.sqrt(best * (1 - best) / count)).argmax())
 
 
 def typical_scores(scores: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:

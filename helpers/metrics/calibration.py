@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def expected_calibration_error(
 
     answers, values, own, left_out = _checked(truth, probability, clusters)
     found = bootstrap(error, answers, values, clusters=own, n=n, seed=seed)
-    return Estimate(*found, found.note, len(answers), left_out)
+    return replace(found, count=len(answers), left_out=left_out)
 
 
 def _bins(probability: np.ndarray, bins: int) -> np.ndarray:

@@ -6,6 +6,7 @@ scikit-learn computes the values; the resamples come from one weighted confusion
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def accuracy(
     """
     labels, answers, own, left_out = _matched(truth, predicted, clusters, names)
     found = bootstrap_mean(labels == answers, clusters=own, n=n, seed=seed)
-    return Estimate(*found, found.note, len(labels), left_out)
+    return replace(found, count=len(labels), left_out=left_out)
 
 
 def balanced_accuracy(

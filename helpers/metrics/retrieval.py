@@ -7,6 +7,7 @@ in a table of similarities says the same of any pair: this item does not stand i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import pandas as pd
 from sklearn import metrics as sk
 
 from ..labels import by_name
-from .intervals import RESAMPLES, SEED, Estimate, bootstrap_mean, clusters_of
+from ..settings import SEED
+from .intervals import RESAMPLES, Estimate, bootstrap_mean, clusters_of
 
 
 def retrieval_ranks(similarity: Any, relevant: Any = None, *, exclude_self: bool = False) -> np.ndarray:
@@ -194,4 +196,4 @@ def mean_average_precision(
         there = table[query] > -np.inf
         each[query] = sk.average_precision_score(answers[query, there], table[query, there])
     found = bootstrap_mean(each, clusters=own, n=n, seed=seed)
-    return Estimate(*found, found.note, found.count, int(np.isnan(each).sum()))
+    return replace(found, left_out=int(np.isnan(each).sum()))
