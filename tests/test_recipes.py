@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from small_model import make_model, make_processor
 
 from helpers.bloodcells import CONCEPTS, GUIDE_PROMPTS, PARTS, TEMPLATES, caption, part_shares, render, truth
 from helpers.conceptclip import ConceptCLIPModel
