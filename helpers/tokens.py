@@ -267,6 +267,39 @@ def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
 # --- text against patches ---------------------------------------------------------------------------------------------
 
 
+def usable(model, encodings: ImageEncodings, *, tokens: bool = False) -> ImageEncodings:
+    """Encodings as they are, if this model can have made them and every number in them is one.
+
+    Args:
+        model: from `helpers.load`.
+        encodings: of pictures.
+        tokens: whether the patch vectors are needed, too.
+
+    Raises:
+        ValueError: another width than the model's joint space; a NaN or infinite value (the picture is named); no
+            patch vectors where they are needed, unprojected ones, or another number of them than the model's.
+    """
+    width = model.config.projection_dim
+    parts = [("", encodings.features)] + ([("patch ", joint_tokens(encodings))] if tokens else [])
+    for what, values in parts:
+        if values.shape[-1] != width:
+            raise ValueError(
+                f"The {what}vectors of these pictures are {values.shape[-1]} wide, and this model's are {width}: another "
+                "model made them. Encode the pictures with this one."
+            )
+        bad = (~values.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(
+                f"{encodings.names[bad[0]]}: its {what}vector holds NaN or infinite values. Encode it again in float32."
+            )
+    if tokens and encodings.grid != tuple(model.config.grid):
+        raise ValueError(
+            f"These pictures have {encodings.grid} patches, and this model sees {tuple(model.config.grid)}: another "
+            "model made them. Encode the pictures with this one."
+        )
+    return encodings
+
+
 def cosine_maps(tokens: torch.Tensor, vectors: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Cosine of every patch with every vector.
 
@@ -325,7 +358,7 @@ def concept_maps(
         phrases = [phrases] if isinstance(phrases, str) else phrases
         vectors = concept_vectors(model, processor, phrases, template=template)
     if isinstance(images, ImageEncodings):
-        return cosine_maps(joint_tokens(images), vectors, images.grid)
+        return cosine_maps(joint_tokens(usable(model, images, tokens=True)), vectors, images.grid)
     batches = iter_image_encodings(model, processor, images, batch_size=batch_size, tokens=True, progress=progress)
     return torch.cat([cosine_maps(part.tokens, vectors, part.grid) for part in batches])
 

@@ -90,11 +90,11 @@ class Domain:
         if groups is not None and not isinstance(groups, Mapping):
             raise ValueError(f"{where}, groups: give a mapping concept → group, not a {type(groups).__name__}.")
         ungrouped, own = _ungrouped(concepts, where)
-        found = _wordings(ungrouped, f"{where}, concepts")
+        found = wordings(ungrouped, f"{where}, concepts")
         featured = _texts(featured, f"{where}, featured")
         checked = {
             "name": name,
-            "classes": _wordings(classes, f"{where}, classes"),
+            "classes": wordings(classes, f"{where}, classes"),
             "concepts": found,
             "groups": {
                 _known(concept, found, f"{where}, groups"): _text(group, f"{where}, group of {concept!r}")
@@ -172,7 +172,7 @@ class Domain:
         """
         file = Path(file)
         try:
-            entries = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+            entries = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=_Loader)
         except OSError as error:
             raise ValueError(f"{file.name}: cannot be read ({error.strerror}). Check the path.") from error
         except UnicodeDecodeError as error:
@@ -218,8 +218,8 @@ class Domain:
         kinds = [kind for kind in words if kind in table.columns]
         if not kinds:
             raise ValueError(
-                f"The table has no column 'concept'. It has: {', '.join(map(repr, table.columns))}. Rename the one that "
-                "holds the concepts' names."
+                f"The table has no column 'concept'. It has: {', '.join(map(repr, table.columns))}. Rename the one "
+                "that holds the concepts' names."
             )
         for number, row in enumerate(table.to_dict("records"), start=1):
             cells = {key: "" if value is None or value != value else value for key, value in row.items()}
@@ -271,7 +271,7 @@ class Domain:
     # --- and to look things up ---
 
     def find(self, text: str, among: str = "concepts") -> str | None:
-        """The name of the class or concept that a text means: its name or one of its wordings, read as a tokenizer does.
+        """The class or concept that a text means: its name or one of its wordings, compared as a tokenizer reads them.
 
         Args:
             text: what stands in somebody's table.
@@ -291,17 +291,19 @@ class Domain:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        hint = " (YAML reads yes, no, on, off and numbers as such)" if isinstance(value, (bool, int, float)) else ""
-        raise ValueError(f"{where}: {value!r} is a {type(value).__name__}, not a text: put quotes around it{hint}.")
+        raise ValueError(
+            f"{where}: {value!r} is a {type(value).__name__}, not a text. Write it in words, between quotes where a file "
+            "would read a number or a yes."
+        )
     if not as_read(value):
         raise ValueError(f"{where}: {value!r} is empty, there is nothing to read. Leave it out or write a word.")
     return value.strip()
 
 
 def _texts(values: Any, where: str) -> tuple[str, ...]:
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values, Iterable):
         values = [values]
-    if isinstance(values, Mapping) or not isinstance(values, Iterable):
+    if isinstance(values, Mapping):
         raise ValueError(f"{where}: give a text or a list of texts, not a {type(values).__name__}.")
     texts = tuple(_text(value, where) for value in values)
     seen: dict[str, str] = {}
@@ -311,10 +313,19 @@ def _texts(values: Any, where: str) -> tuple[str, ...]:
     return texts
 
 
-def _wordings(entries: Any, where: str) -> dict[str, tuple[str, ...]]:
-    """name → wordings, where no wording belongs to two names: their prompts could not be told apart."""
+def wordings(entries: Words, where: str) -> dict[str, tuple[str, ...]]:
+    """Names with their wordings, checked: what becomes the same tokens could not be told apart by any model.
+
+    Args:
+        entries: names, each its own wording; or name → wording or wordings.
+        where: what messages call them, e.g. "classes".
+
+    Raises:
+        ValueError: a name or wording that is no text, is empty or has no letter, or is read as the same words as
+            another's.
+    """
     if isinstance(entries, str):
-        raise ValueError(f"{where}: give a list of names or a mapping name → wordings, not one text.")
+        raise ValueError(f"{where}: give a list of names or a mapping name → wordings, not one text ({entries!r}).")
     if not isinstance(entries, Mapping):
         entries = {name: name for name in _texts(entries, where)}
     names = _texts(list(entries), where)
@@ -324,11 +335,16 @@ def _wordings(entries: Any, where: str) -> dict[str, tuple[str, ...]]:
         if not words:
             raise ValueError(f"{where}: {name!r} has no wording. Write at least one, such as the name itself.")
         for word in words:
+            if not any(sign.isalpha() for sign in word):
+                raise ValueError(
+                    f"{where}: {word!r} has no letter, and a model that reads words finds nothing in it. Say in words "
+                    f"what it stands for: {{{name!r}: 'the words'}}."
+                )
             other, said = owner.setdefault(as_read(word), (name, word))
             if other != name:
                 raise ValueError(
-                    f"{where}: {said!r} of {other!r} and {word!r} of {name!r} are read as the same words: their prompts "
-                    "cannot be told apart. Word one of them otherwise."
+                    f"{where}: {said!r} of {other!r} and {word!r} of {name!r} are read as the same words: their "
+                    "prompts cannot be told apart. Word one of them otherwise."
                 )
     return found
 
