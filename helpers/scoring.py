@@ -273,9 +273,9 @@ def annotate(
     concepts=None,
     *,
     domain=None,
-    recipe: str = "global",
+    recipe: str = "training",
     template: str | Sequence[str] | None = None,
-    reference: str | Sequence[str] | bool | None = None,
+    reference: str | Sequence[str] | bool = False,
     alpha: float | None = None,
     top: int | None = None,
     offset: int = 0,
@@ -300,10 +300,10 @@ def annotate(
         recipe: "global": the whole picture alone; or a recipe of `local_scores`, whose local score is mixed with the
             global one by alpha: "training", "zero_shot", "derm7pt" (the authors' for this task).
         template: the positive prompt, with one {}; or several. By default the domain's, else the bare words.
-        reference: the same prompt without the concept, or its denial with a {} ("no {}"); or several. By default (None,
-            True) the domain's, if there is one; False to do without.
-        alpha: weight of the local score; 0 for "global", else 0.5 by default. (The Derm7pt script's own alpha weighs the
-            global one; at 0.5 they agree.)
+        reference: False: none. Else the same prompt without the concept, or its denial with a {} ("no {}"); or several;
+            or True for the domain's.
+        alpha: weight of the local score; 0 for "global", else 0.5 by default. (The Derm7pt script's own alpha weighs
+            the global one; at 0.5 they agree.)
         top: of the recipe "zero_shot", as in `local_scores`.
         offset: moves the concept's span, as in `span_vector` ("training" and "zero_shot" only).
         pad_to: for "derm7pt": 77 as the authors pad, None for the last real position.
@@ -370,12 +370,16 @@ def _pair(cosine, positive, negative, scale: float, bias: float) -> torch.Tensor
     return (scale * (cosine(positive) - cosine(negative))).sigmoid()
 
 
-def _references(reference, domain: Domain | None) -> tuple[str, ...]:
-    if reference is None or reference is True:
-        return domain.references if domain else ()
-    if reference is False:
+def _references(reference: str | Sequence[str] | bool | None, domain: Domain | None) -> Sequence[str]:
+    if reference is None or reference is False:
         return ()
-    return tuple(_several(reference, None))
+    if reference is not True:
+        return _several(reference, None)
+    if domain is None or not domain.references:
+        raise ValueError(
+            f"reference=True asks for the domain's reference prompts, and {domain or 'no domain'} has none."
+        )
+    return domain.references
 
 
 def _denials(references: Sequence[str], words: Mapping[str, Sequence[str]]) -> list[list[str]]:
@@ -407,8 +411,8 @@ def pool(values, cases, how: str = "mean"):
             coordinate (of unit vectors, made unit length again), or the largest score.
 
     Returns:
-        As `values`, one row a case in the order of their first picture. Encodings come without patch vectors, and `index`
-        holds the position of each case's first picture; scores pooled by "max" do not sum to one.
+        As `values`, one row a case in the order of their first picture. Encodings come without patch vectors, and
+        `index` holds the position of each case's first picture; scores pooled by "max" do not sum to one.
 
     Raises:
         ValueError: a picture that `cases` does not name, or names twice; a list of another length.
@@ -423,13 +427,13 @@ def pool(values, cases, how: str = "mean"):
         grouped = values.groupby(labels.to_numpy(), sort=False)
         return (grouped.mean() if how == "mean" else grouped.max()).rename_axis("case")
     unit = F.normalize(values.features.float(), dim=-1)
-    parts = [unit[(labels == case).to_numpy()] for case in order]
+    parts = [unit[[row for row, label in enumerate(labels) if label == case]] for case in order]
     pooled = torch.stack([part.mean(0) if how == "mean" else part.amax(0) for part in parts])
     return ImageEncodings(
         features=F.normalize(pooled, dim=-1).to(values.features.dtype),
         tokens=None,
         grid=values.grid,
-        index=values.index[order.index.to_numpy()],
+        index=values.index[order.index.tolist()],
         names=order.tolist(),
         failures=values.failures,
     )

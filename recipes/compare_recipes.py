@@ -2,7 +2,7 @@
 
     python -m recipes.compare_recipes FOLDER [--split val] [--out compare.csv]
 
-FOLDER holds attributes.csv (WBCAtt: name, split, type, eleven attributes) and SPLIT.zip with the photographs. Each recipe
+FOLDER holds attributes.csv (WBCAtt: name, split, type, eleven attributes) and SPLIT.zip with photographs. Each recipe
 is asked for every concept of `helpers.bloodcells` that an attribute decides, types left out; macro AUROC over all pairs
 of pictures, and over pairs of one type only. Nothing is fitted.
 """
@@ -22,7 +22,14 @@ import helpers
 from helpers.bloodcells import ATTRIBUTES, CONCEPTS
 from helpers.domains import Domain
 
-LOCAL = (("training", 0.5), ("training", 1.0), ("zero_shot", 0.5), ("zero_shot", 1.0), ("derm7pt", 0.5), ("derm7pt", 1.0))
+LOCAL = (
+    ("training", 0.5),
+    ("training", 1.0),
+    ("zero_shot", 0.5),
+    ("zero_shot", 1.0),
+    ("derm7pt", 0.5),
+    ("derm7pt", 1.0),
+)
 RECIPES = (("global", 0.0), *LOCAL)
 
 

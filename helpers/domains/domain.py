@@ -292,8 +292,8 @@ class Domain:
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise ValueError(
-            f"{where}: {value!r} is a {type(value).__name__}, not a text. Write it in words, between quotes where a file "
-            "would read a number or a yes."
+            f"{where}: {value!r} is a {type(value).__name__}, not a text. Write it in words, between quotes where a "
+            "file would read a number or a yes."
         )
     if not as_read(value):
         raise ValueError(f"{where}: {value!r} is empty, there is nothing to read. Leave it out or write a word.")
@@ -308,8 +308,9 @@ def _texts(values: Any, where: str) -> tuple[str, ...]:
     texts = tuple(_text(value, where) for value in values)
     seen: dict[str, str] = {}
     for text in texts:
-        if (first := seen.setdefault(as_read(text), text)) is not text:
-            raise ValueError(f"{where}: {first!r} and {text!r} are read as the same words. Keep one of them.")
+        if (words := as_read(text)) in seen:
+            raise ValueError(f"{where}: {seen[words]!r} and {text!r} are read as the same words. Keep one of them.")
+        seen[words] = text
     return texts
 
 
