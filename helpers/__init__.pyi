@@ -3,7 +3,9 @@
 from . import bloodcells, course, datasets, encoding, explanations, images, metrics, plots, scoring, tokens
 from .course import check
 from .datasets import image_folder, load_atlas
+from .domains import Domain
 from .encoding import encode_images, encode_texts, iter_image_encodings, load_encodings
+from .evaluate import evaluate_folder
 from .explorer import CellDesigner, ConceptExplorer
 from .loading import MODEL_ID, load
 from .metrics import accuracy, auroc, balanced_accuracy, bootstrap_mean, macro_auroc, recall_at_k
@@ -17,6 +19,7 @@ __all__ = [
     "SEED",
     "CellDesigner",
     "ConceptExplorer",
+    "Domain",
     "accuracy",
     "annotate",
     "auroc",
@@ -32,6 +35,7 @@ __all__ = [
     "encode_images",
     "encode_texts",
     "encoding",
+    "evaluate_folder",
     "explanations",
     "image_folder",
     "images",

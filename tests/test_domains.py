@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from helpers.bloodcells.domain import blood_cells
-from helpers.domains import Domain, as_read
+from helpers.domains import Domain
+from helpers.labels import words_of
 
 FULL = {
     "name": "skin",
@@ -53,7 +54,7 @@ def test_those_that_ship(name, tmp_path):
 
 
 def test_the_shipped_names():
-    assert {as_read(name) for name in Domain.names()} >= {"blood cells", "dermatology", as_read("chest X-ray")}
+    assert {words_of(name) for name in Domain.names()} >= {"blood cells", "dermatology", words_of("chest X-ray")}
     assert len(Domain.named("dermatology").concepts) == 7
     assert Domain.named("Blood_Cells") == Domain.named("blood cells")
     with pytest.raises(ValueError, match=r"astrology.*'dermatology'"):

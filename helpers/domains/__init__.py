@@ -3,6 +3,6 @@
 Each YAML file beside this one is a `Domain` that ships: `Domain.named("dermatology")`.
 """
 
-from .domain import Domain, as_read, wordings
+from .domain import Domain, wordings
 
-__all__ = ["Domain", "as_read", "wordings"]
+__all__ = ["Domain", "wordings"]

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from ..files import stripped
+from ..labels import words_of
 
 SHIPPED = Path(__file__).parent
 FEATURED = 9
@@ -19,18 +20,6 @@ FEATURED = 9
 
 Words = Mapping[str, Any] | Sequence[str]
 Texts = str | Sequence[str]
-
-
-def as_read(text: str) -> str:
-    """A text as the tokenizer reads it before it cuts words: lower case, no accents, nothing invisible, words apart.
-
-    Two texts for which this is equal become the same tokens, whatever the vocabulary.
-
-    >>> as_read("Blue-Whitish\\u200b  veil")
-    'blue - whitish veil'
-    """
-    words = BertPreTokenizer().pre_tokenize_str(BertNormalizer().normalize_str(text))
-    return " ".join(word for word, _ in words)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -105,7 +94,7 @@ class Domain:
             "references": _references(references, f"{where}, references"),
             "units": _texts(units, f"{where}, units"),
             "featured": tuple(_known(c, found, f"{where}, featured") for c in featured) or tuple(found)[:FEATURED],
-            "source": source.strip(),
+            "source": stripped(source),
         }
         if not checked["classes"] and not found:
             raise ValueError(f"{where} is empty: give it classes or concepts.")
@@ -281,9 +270,9 @@ class Domain:
             the name, or None where the domain has nothing of that kind.
         """
         entries: Mapping[str, Sequence[str]] = {"classes": self.classes, "concepts": self.concepts}[among]
-        wanted = as_read(text)
-        names = {as_read(name): name for name in entries}
-        return names.get(wanted) or {as_read(w): name for name, words in entries.items() for w in words}.get(wanted)
+        wanted = words_of(text)
+        names = {words_of(name): name for name in entries}
+        return names.get(wanted) or {words_of(w): name for name, words in entries.items() for w in words}.get(wanted)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -295,9 +284,9 @@ def _text(value: Any, where: str) -> str:
             f"{where}: {value!r} is a {type(value).__name__}, not a text. Write it in words, between quotes where a "
             "file would read a number or a yes."
         )
-    if not as_read(value):
+    if not words_of(value):
         raise ValueError(f"{where}: {value!r} is empty, there is nothing to read. Leave it out or write a word.")
-    return value.strip()
+    return stripped(value)
 
 
 def _texts(values: Any, where: str) -> tuple[str, ...]:
@@ -308,7 +297,7 @@ def _texts(values: Any, where: str) -> tuple[str, ...]:
     texts = tuple(_text(value, where) for value in values)
     seen: dict[str, str] = {}
     for text in texts:
-        if (words := as_read(text)) in seen:
+        if (words := words_of(text)) in seen:
             raise ValueError(f"{where}: {seen[words]!r} and {text!r} are read as the same words. Keep one of them.")
         seen[words] = text
     return texts
@@ -341,7 +330,7 @@ def wordings(entries: Words, where: str) -> dict[str, tuple[str, ...]]:
                     f"{where}: {word!r} has no letter, and a model that reads words finds nothing in it. Say in words "
                     f"what it stands for: {{{name!r}: 'the words'}}."
                 )
-            other, said = owner.setdefault(as_read(word), (name, word))
+            other, said = owner.setdefault(words_of(word), (name, word))
             if other != name:
                 raise ValueError(
                     f"{where}: {said!r} of {other!r} and {word!r} of {name!r} are read as the same words: their "

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..domains import Domain, as_read
+from ..domains import Domain
 from ..encoding import encode_images, encode_texts, iter_image_encodings
 from ..images import as_shown, image_names
+from ..labels import words_of
 from ..scoring import local_scores, logits, scales
 from ..tokens import PatchGrid, cosine_maps, fill, patch_grid, piece_table, span_positions, span_vector
 
@@ -174,7 +175,7 @@ class ConceptSession:
         for text in texts:
             if not isinstance(text, str):
                 raise ValueError(f"{text!r} is a {type(text).__name__}, and a phrase is a text: write it in words.")
-            if not as_read(text):
+            if not words_of(text):
                 raise ValueError(f"The phrase {text!r} is empty: write at least one word.")
         texts = [text.strip() for text in texts]
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
