@@ -45,8 +45,8 @@ class Evaluation:
     Attributes:
         domain: what was asked for: the domain given, with what the table adds to it.
         pictures: DataFrame, one row a picture of the folder, also of those that could not be read: file, group (of the
-            column `unit`), label, class (the label as the domain calls it), guess, probability, correct, "p: …" for each class,
-            "truth: …" and "score: …" for each concept, problem.
+            column `unit`), label, class (the label as the domain calls it), guess, probability, correct; for each class
+            "p: …", for each concept "truth: …" and "score: …"; problem.
         numbers: DataFrame, one row a number of the report: section, item, measure, value, low, high (95 % interval, NaN
             where there is none), pictures, units (groups that were resampled), of (the columns it is computed from).
         sections: heading -> parts, as `helpers.write_report` takes them.
@@ -188,7 +188,8 @@ def _classes(frame: pd.DataFrame, domain: Domain | None) -> pd.Series:
             if found is None:
                 raise ValueError(
                     f"The label {label!r} is no class of {domain.name!r}. It has: "
-                    f"{', '.join(map(repr, domain.classes))}. Say what it means with names={{{label!r}: …}}, or add it to the domain."
+                    f"{', '.join(map(repr, domain.classes))}. Say what it means with names={{{label!r}: …}}, or add "
+                    "it to the domain."
                 )
             words[label] = found
     return frame["label"].map(words).astype(object)
