@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from .images import as_image_list, image_names, read_image
+from .loading import evaluating, unwrap
 
 
 @dataclass
@@ -180,6 +181,7 @@ def encode_texts(
         ValueError: no texts; an item that is no string, that holds nothing to read (blanks, invisible characters), or
             that names a special token such as [SEP], which the tokenizer would obey instead of reading it.
     """
+    model = unwrap(model)
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not texts:
         raise ValueError("No texts were given: pass at least one prompt.")
@@ -216,7 +218,7 @@ def encode_texts(
     _warn_of_texts(texts, lengths, truncated, unknown, (mask & ~special).sum(1), ids.shape[1])
 
     features, parts = [], []
-    with torch.inference_mode():
+    with evaluating(model):
         for start in _steps(len(texts), batch_size, progress, "texts"):
             batch = ids[start : start + batch_size].to(model.device)
             pooled, hidden = model.encode_text(batch, normalize=True)
@@ -338,7 +340,7 @@ def iter_image_encodings(
     """`encode_images` batch by batch, for more images than memory holds patch tokens of; the arguments are the same."""
     if on_error not in ("raise", "report"):
         raise ValueError(f"on_error must be 'raise' or 'report', not {on_error!r}.")
-    dtype, tokens = _dtype(dtype), _tokens_kind(tokens)
+    model, dtype, tokens = unwrap(model), _dtype(dtype), _tokens_kind(tokens)
     images = as_image_list(images)
     all_names = image_names(images)
     grid = model.config.grid
@@ -368,7 +370,7 @@ def _run_images(model, pixels, tokens, dtype, grid) -> tuple[torch.Tensor, torch
     if not pixels:  # every file of this batch was broken
         width = model.config.projection_dim
         return torch.empty(0, width, dtype=dtype), torch.empty(0, grid[0] * grid[1], width, dtype=dtype)
-    with torch.inference_mode():
+    with evaluating(model):
         batch = torch.cat(pixels).to(model.device, model.dtype)
         pooled, hidden = model.encode_image(batch, normalize=True)
         if pooled.isnan().any():

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 from .encoding import image_to_pixels
 from .images import as_image_list, image_names
+from .loading import evaluating, unwrap
 from .settings import SEED
 from .tokens import PatchGrid
 
@@ -37,11 +38,12 @@ def global_score(model, vector: torch.Tensor) -> Score:
         model: from `helpers.load`.
         vector: float [D], e.g. a row of `encode_texts(...).features`; made unit length here.
     """
-    vector = F.normalize(vector.flatten().float(), dim=0)
+    model, vector = unwrap(model), F.normalize(vector.flatten().float(), dim=0)
 
     def score(x: torch.Tensor) -> torch.Tensor:
-        features, _ = model.encode_image(x.to(model.device, model.dtype), normalize=True)
-        return (features.float() @ vector.to(model.device)).to(x.device)
+        with evaluating(model, gradients=True):
+            features, _ = model.encode_image(x.to(model.device, model.dtype), normalize=True)
+            return (features.float() @ vector.to(model.device)).to(x.device)
 
     return score
 
@@ -212,6 +214,7 @@ def stain_maps(x: torch.Tensor, grid: PatchGrid) -> torch.Tensor:
 
 def random_weights(model, seed: int = SEED):
     """A model of the same geometry that has learned nothing, for the sanity check of Adebayo et al. 2018."""
+    model = unwrap(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = type(model)(model.config)

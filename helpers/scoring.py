@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from .domains import Domain, wordings
 from .encoding import ImageEncodings, encode_texts, iter_image_encodings, joint_tokens
 from .images import as_image_list
+from .loading import unwrap
+from .settings import without_autocast
 from .tokens import concept_vectors, fill, last_position_vectors, usable
 
 AUTHORS_TOP = (128, 729)
@@ -46,6 +48,7 @@ RELEASED_SCALES = Scales(float(np.exp(4.570648)), -11.161472, float(np.exp(4.511
 
 def scales(model) -> Scales:
     """The model's four scalars, as numbers. Its parameters hold the scales' logarithms: here they are exponentiated."""
+    model = unwrap(model)
     return Scales(
         float(model.logit_scale.detach().float().exp()),
         float(model.logit_bias.detach().float()),
@@ -54,6 +57,7 @@ def scales(model) -> Scales:
     )
 
 
+@without_autocast
 def logits(image_features: torch.Tensor, text_features: torch.Tensor, scale, bias=0.0) -> torch.Tensor:
     """`scale * image_features @ text_features.T + bias`, as the model was trained to read cosines.
 
@@ -167,6 +171,7 @@ def check_top(top: int | None) -> None:
         raise ValueError(f"top, the number of patches that are averaged, must be 1 or more (or None), not {top!r}.")
 
 
+@without_autocast
 def local_scores(tokens: torch.Tensor, vectors: torch.Tensor, *, recipe: str, top: int | None = None) -> torch.Tensor:
     """One cosine for each image and concept, from the image's patches.
 
@@ -266,6 +271,7 @@ def zero_shot(
 # --- concept annotation -----------------------------------------------------------------------------------------------
 
 
+@without_autocast
 def annotate(
     model,
     processor,

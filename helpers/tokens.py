@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from scipy.ndimage import map_coordinates
 
 from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings, joint_tokens
+from .loading import unwrap
+from .settings import without_autocast
 
 # --- pieces of text ---------------------------------------------------------------------------------------------------
 
@@ -242,8 +244,8 @@ class PatchGrid:
 
 def patch_grid(model) -> PatchGrid:
     """The patch geometry of a model, from its configuration."""
-    h, w = model.config.grid
-    return PatchGrid(h, w, model.config.vision_config.patch_size, model.config.vision_config.image_size)
+    config = unwrap(model).config
+    return PatchGrid(*config.grid, config.vision_config.patch_size, config.vision_config.image_size)
 
 
 def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
@@ -383,7 +385,8 @@ def usable(model, encodings: ImageEncodings, *, tokens: bool = False) -> ImageEn
         ValueError: another width than the model's joint space; a NaN or infinite value (the picture is named); no
             patch vectors where they are needed, unprojected ones, or another number of them than the model's.
     """
-    width = model.config.projection_dim
+    config = unwrap(model).config
+    width = config.projection_dim
     parts = [("", encodings.features)] + ([("patch ", joint_tokens(encodings))] if tokens else [])
     for what, values in parts:
         if values.shape[-1] != width:
@@ -396,14 +399,15 @@ def usable(model, encodings: ImageEncodings, *, tokens: bool = False) -> ImageEn
             raise ValueError(
                 f"{encodings.names[bad[0]]}: its {what}vector holds NaN or infinite values. Encode it again in float32."
             )
-    if tokens and encodings.grid != tuple(model.config.grid):
+    if tokens and encodings.grid != tuple(config.grid):
         raise ValueError(
-            f"These pictures have {encodings.grid} patches, and this model sees {tuple(model.config.grid)}: another "
+            f"These pictures have {encodings.grid} patches, and this model sees {tuple(config.grid)}: another "
             "model made them. Encode the pictures with this one."
         )
     return encodings
 
 
+@without_autocast
 def cosine_maps(tokens: torch.Tensor, vectors: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Cosine of every patch with every vector.
 
