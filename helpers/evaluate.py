@@ -25,7 +25,7 @@ from .domains import Domain
 from .encoding import iter_image_encodings
 from .files import write_csv
 from .images import as_shown
-from .labels import class_names, own_groups
+from .labels import class_names, folds, own_groups
 from .loading import load
 from .report import write_report
 from .scoring import annotate, zero_shot
@@ -128,8 +128,8 @@ def evaluate_folder(
     for note in notes:
         warnings.warn(note, stacklevel=2)
     unit = _unit(frame, unit, domain)
-    classes = _classes(frame, domain)
-    asked, columns = _domain(frame, domain, sorted(set(classes.dropna())), Path(folder).resolve().name)
+    asked, columns = domain_of(frame, domain, Path(folder).resolve().name or "folder")
+    classes = classes_of(frame, asked)
     if model is None:
         model, processor = load()
     pictures = pd.DataFrame({"file": frame["file"]})
@@ -176,37 +176,32 @@ def _unit(frame: pd.DataFrame, unit: str | None, domain: Domain | None) -> str |
     return unit if unit and frame[unit].notna().any() else None
 
 
-def _classes(frame: pd.DataFrame, domain: Domain | None) -> pd.Series:
-    """Each picture's label as the domain calls it; NaN where there is none."""
-    if "label" not in frame or not frame["label"].notna().any():
-        return pd.Series(np.nan, index=frame.index, dtype=object)
-    labels = list(dict.fromkeys(frame["label"].dropna()))
-    words = dict(zip(labels, class_names(labels, what="label"), strict=True))
-    if domain and domain.classes:
-        for label in labels:
-            found = domain.find(words[label], "classes")
-            if found is None:
-                raise ValueError(
-                    f"The label {label!r} is no class of {domain.name!r}. It has: "
-                    f"{', '.join(map(repr, domain.classes))}. Say what it means with names={{{label!r}: …}}, or add "
-                    "it to the domain."
-                )
-            words[label] = found
-    return frame["label"].map(words).astype(object)
+def domain_of(table: pd.DataFrame, domain: Any = None, name: str = "folder") -> tuple[Domain, dict[str, str]]:
+    """What is to be asked of the pictures of a table: a domain, with what the table adds to it.
 
+    Args:
+        table: from `helpers.image_folder`.
+        domain: as in `evaluate_folder`.
+        name: of the domain, where the table is all there is.
 
-def _domain(
-    frame: pd.DataFrame, domain: Domain | None, classes: Sequence[str], name: str
-) -> tuple[Domain, dict[str, str]]:
-    """What is asked for, and which column holds the truth of which concept."""
+    Returns:
+        (the Domain, concept -> column): a column of 0 and 1 belongs to the concept that it is named after, in any of
+        the domain's wordings; else it is a concept of its own. A domain without classes gets those of the table.
+
+    Raises:
+        ValueError: labels that are numbers; two columns that mean one concept; nothing to ask for.
+    """
+    domain = None if domain is None else Domain.of(domain)
     columns: dict[str, str] = {}
-    for column in concept_columns(frame):
+    for column in concept_columns(table):
         concept = (domain.find(column) if domain else None) or column
         if concept in columns:
             raise ValueError(
                 f"The columns {columns[concept]!r} and {column!r} both mean the concept {concept!r}. Keep one of them."
             )
         columns[concept] = column
+    labels = sorted(set(table["label"].dropna())) if "label" in table else []
+    classes = class_names(labels, what="label") if labels else []
     new = [concept for concept in columns if domain is None or concept not in domain.concepts]
     if domain is None:
         if not classes and not columns:
@@ -214,18 +209,66 @@ def _domain(
                 "There is nothing to ask for: the table has no label and no column of 0 and 1. Add one, or give a "
                 "domain."
             )
-        return Domain(name or "folder", classes=classes, concepts=new), columns
+        return Domain(name, classes=classes, concepts=new), columns
     entries = domain.to_dict()
     entries["concepts"] = {**entries.get("concepts", {}), **{concept: concept for concept in new}}
-    entries["classes"] = entries.get("classes") or list(classes)
+    entries["classes"] = entries.get("classes") or classes
     return Domain.from_dict(entries), columns
+
+
+def classes_of(table: pd.DataFrame, domain: Domain) -> pd.Series:
+    """Each picture's label as the domain calls it: text, NaN where there is none.
+
+    Raises:
+        ValueError: a label that the domain does not have.
+    """
+    if "label" not in table:
+        return pd.Series(np.nan, index=table.index, dtype=object)
+    meant = {label: domain.find(label, "classes") for label in table["label"].dropna().unique()}
+    for label, found in meant.items():
+        if found is None:
+            raise ValueError(
+                f"The label {label!r} is no class of {domain.name!r}. It has: "
+                f"{', '.join(map(repr, domain.classes))}. Say what it means with names={{{label!r}: …}}, or add it to "
+                "the domain."
+            )
+    return table["label"].map(meant).astype(object)
+
+
+def linear_probe(features: Any, labels: Any, groups: Any = None, *, most: int = 5) -> pd.DataFrame:
+    """What a linear model says of pictures that it has not learned from: each is judged by the fold that left it out.
+
+    Args:
+        features: float [N, D].
+        labels: [N] class names, none missing.
+        groups: [N]; a group stays on one side. None: each picture by itself.
+        most: folds at most; fewer where the data allow no more (`labels.folds`).
+
+    Returns:
+        DataFrame [N, K] of probabilities, a column a class; a class that a fold could not learn has 0 there.
+
+    Raises:
+        ValueError: as in `labels.folds`: one class only, or one group only.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = np.asarray(features, dtype=float), np.asarray(labels, dtype=object)
+    found = pd.DataFrame(0.0, index=range(len(y)), columns=sorted(set(y)))
+    for learn, test in folds(y, groups, most=most):
+        seen = sorted(set(y[learn]))
+        if len(seen) == 1:
+            found.loc[test, seen[0]] = 1.0
+        else:
+            model = LogisticRegression(C=100, max_iter=5000).fit(x[learn], y[learn].astype(str))
+            found.loc[test, list(model.classes_)] = model.predict_proba(x[test])
+    return found
 
 
 def _scores(
     model: Any, processor: Any, frame: pd.DataFrame, domain: Domain, recipe: str, options: dict[str, Any]
 ) -> tuple[pd.DataFrame, pd.Series]:
     """Each picture's scores, batch by batch, so that patch vectors of one batch only are held; and their shapes."""
-    ask_classes, ask_concepts = len(domain.classes) > 1, bool(domain.concepts)
+    ask_classes, ask_concepts = bool(domain.classes), bool(domain.concepts)
     tables, problems = [], pd.Series(np.nan, index=frame.index, dtype=object)
     tokens = ask_concepts and recipe != "global"
     for part in iter_image_encodings(model, processor, frame["path"].tolist(), tokens=tokens, **options):
@@ -331,9 +374,10 @@ def _looked_at(result: _Numbers, notes: Sequence[str], shapes: pd.Series) -> lis
 
 def _classified(result: _Numbers, classes: list[str], frame: pd.DataFrame) -> dict[str, list[Any]]:
     rows, add, section = result.rows, result.add, "classes"
+    if len(classes) == 1:
+        return {"Which class?": [f"There is one class only, {classes[0]!r}: nothing to choose between."]}
     if not len(rows):
-        one = result.pictures["class"].notna().any() and len(classes) == 1
-        return {"Which class?": [f"There is one class only, {classes[0]!r}: nothing to choose between."]} if one else {}
+        return {}
     clusters = result.clusters(rows)
     own, correct = rows["class"].to_numpy(), rows["correct"].to_numpy()
     guess, sure = rows["guess"].to_numpy(), rows["probability"].to_numpy(dtype=float)
@@ -418,7 +462,7 @@ def _concepts(
 
 def _groups(result: _Numbers) -> dict[str, list[Any]]:
     rows, unit = result.rows, result.unit
-    if unit is None or not len(rows):
+    if unit is None or rows["class"].nunique() < 2:
         return {}
     named = rows[rows["group"].notna()]
     table = named.groupby("group")["correct"].agg(pictures="size", right="sum", share="mean").rename_axis(unit)
