@@ -140,7 +140,9 @@ def known(truth: Any, *, names: Mapping[Any, str] | None = None, what: str = "tr
 
 def one_kind(labels: Iterable[Any], what: str) -> None:
     """Refuse labels of which some are numbers and some are words ("0" never equals 0), or two are the same words."""
-    kinds = {isinstance(label, str): label for label in labels}
+    kinds: dict[bool, Any] = {}
+    for label in labels:
+        kinds.setdefault(isinstance(label, str), label)
     if len(kinds) > 1:
         raise ValueError(
             f"{what}: {kinds[True]!r} is text and {kinds[False]!r} is a {type(kinds[False]).__name__}; they never "
@@ -195,7 +197,11 @@ def own_groups(groups: Any, count: int, *, what: str = "groups") -> np.ndarray:
     """
     if np.ndim(groups) != 1 or len(groups) != count:
         raise ValueError(f"{what} must hold one label for each of the {count} images, not {np.shape(groups)}.")
-    numbers, names = pd.factorize(pd.Series(list(groups), dtype=object))
+    column = pd.Series(list(groups), dtype=object)
+    try:
+        numbers, names = pd.factorize(column, sort=True)  # the same draws whatever the order of the rows
+    except TypeError:  # names of several kinds, which have no order
+        numbers, names = pd.factorize(column)
     alone = numbers < 0
     numbers[alone] = len(names) + np.arange(alone.sum())
     return numbers
