@@ -1,6 +1,20 @@
 """The names of `helpers`, for `__init__.py`, editors and type checkers. All else is reached through its module."""
 
-from . import bloodcells, course, datasets, encoding, explanations, images, metrics, plots, scoring, tokens
+from . import (
+    bloodcells,
+    course,
+    datasets,
+    encoding,
+    evaluate,
+    explanations,
+    files,
+    images,
+    labels,
+    metrics,
+    plots,
+    scoring,
+    tokens,
+)
 from .course import check
 from .datasets import image_folder, load_atlas
 from .domains import Domain
@@ -15,11 +29,11 @@ from .settings import SEED, setup
 from .tokens import concept_maps, concept_vectors, patch_grid
 
 __all__ = [
-    "MODEL_ID",
-    "SEED",
     "CellDesigner",
     "ConceptExplorer",
     "Domain",
+    "MODEL_ID",
+    "SEED",
     "accuracy",
     "annotate",
     "auroc",
@@ -35,11 +49,14 @@ __all__ = [
     "encode_images",
     "encode_texts",
     "encoding",
+    "evaluate",
     "evaluate_folder",
     "explanations",
+    "files",
     "image_folder",
     "images",
     "iter_image_encodings",
+    "labels",
     "load",
     "load_atlas",
     "load_encodings",
