@@ -29,11 +29,11 @@ from .settings import SEED, setup
 from .tokens import concept_maps, concept_vectors, patch_grid
 
 __all__ = [
+    "MODEL_ID",
+    "SEED",
     "CellDesigner",
     "ConceptExplorer",
     "Domain",
-    "MODEL_ID",
-    "SEED",
     "accuracy",
     "annotate",
     "auroc",
