@@ -15,6 +15,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from small_model import small_model
 from standins import skin_folder, xray_folder
 
 import helpers
@@ -31,7 +32,7 @@ def run(folder, labels, *, domain=None, names=None):
     """Run all cells with a folder of one's own; what they print, the texts of their figures, and their variables."""
     said, scope = io.StringIO(), {"__name__": "__main__"}
     matplotlib.use("Agg")
-    show = plt.show
+    show, load = plt.show, helpers.load
 
     def read_figures():
         for number in plt.get_fignums():
@@ -39,26 +40,28 @@ def run(folder, labels, *, domain=None, names=None):
                 said.write(text.get_text() + "\n")
         plt.close("all")
 
-    plt.show = read_figures
+    plt.show, helpers.load = (
+        read_figures,
+        small_model,
+    )  # random weights: what is printed matters here, not how good it is
     try:
         with contextlib.redirect_stdout(said), warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             for cell in nbformat.read(NOTEBOOK, 4).cells:
-                if cell.cell_type == "code" and "exercise" not in cell.metadata.get("tags", []):
+                # Exercises wait for an answer, and the page in a frame for a browser.
+                if cell.cell_type == "code" and not cell.metadata.get("tags"):
                     source = cell.source
                     for name, value in (("FOLDER", folder), ("LABELS", labels), ("DOMAIN", domain), ("NAMES", names)):
                         value = str(value) if isinstance(value, Path) else value
                         source = re.sub(
                             rf"^MY_{name} = None", lambda _, n=name, v=value: f"MY_{n} = {v!r}", source, flags=re.M
                         )
-                    if "IPython" in source:
-                        continue  # the page in a frame
                     last = source.rstrip().splitlines()[-1]
                     exec(compile(source, cell.id, "exec"), scope)
                     if re.match(r"[a-z_]+[\[.][^=]*$", last):  # a table as the cell's value
                         said.write(str(eval(last, scope)) + "\n")
     finally:
-        plt.show = show
+        plt.show, helpers.load = show, load
         plt.close("all")
         temporary = scope.get("temporary")
         if temporary is not None:
