@@ -1,0 +1,648 @@
+"""Vectors on disk with their provenance: a folder of Parquet shards that is appended to, resumed, scored and searched.
+
+    vectors-000004-9c1f.parquet    path, sha256, size, modified, vector, then the labels; one row a picture
+    tokens-000004-9c1f.parquet     path, sha256, tokens: the patch vectors of the same pictures, where asked for
+    concepts-000004-9c1f.parquet   path, sha256, scores: the patches reduced to one score a concept, where asked for
+    failures-000004-9c1f.parquet   path, sha256, problem: the pictures that could not be encoded
+
+A file is written beside its place and renamed, the vectors last: whatever happens, a shard is there as a whole or not
+at all. Nothing is changed afterwards. A picture that is encoded again gets a new row in a later shard, and the newest
+row of a path is the one that counts. Every shard says in its schema's metadata which model made it (`provenance`).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from filelock import FileLock, Timeout
+
+from .encoding import ImageEncodings, TextEncodings, encode_texts
+from .images import image_names
+
+ROWS = 4096
+"""Pictures in one shard, unless told otherwise: what a killed run has to do again at most, for each worker."""
+FORMAT = "conceptclip-store 1"
+KINDS = ("vectors", "tokens", "concepts", "failures")
+KEYS = ("path", "sha256", "size", "modified")
+MUST_AGREE = ("weights_sha256", "preprocessing", "pixels", "dtype", "width", "grid")
+"""What all shards of one store have in common."""
+NAME = re.compile(r"(\w+)-(\d{6,})-[0-9a-f]+\.parquet")
+IN_MEMORY = 4 * 2**30
+"""Bytes of float32 vectors that `Store.search` keeps between two calls; above it reads the shards each time."""
+
+
+# --- where vectors come from ------------------------------------------------------------------------------------------
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """SHA-256 over the names, shapes and values of all weights but the four scalars, which no vector depends on.
+
+    Values are rounded to bfloat16 first, so that one checkpoint has one hash in float32 and in bfloat16. Loaded in
+    float16 it has another: twice rounded is not the same.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        if name.rpartition(".")[2] not in ("logit_scale", "logit_bias", "concept_logit_scale", "concept_logit_bias"):
+            digest.update(f"{name}{list(weight.shape)}".encode())
+            digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
+    return digest.hexdigest()
+
+
+def model_name(model: Any) -> tuple[str, str]:
+    """(id, revision) of a model: hub id and commit if it came from the hub's cache, else its folder's name and ""."""
+    path = Path(getattr(model, "name_or_path", "") or "unnamed")
+    hub = re.search(r"models--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]+)", str(path))
+    return (hub[1].replace("--", "/"), hub[2]) if hub else (path.name, "")
+
+
+def provenance(model: Any, processor: Any, *, pixels: str = "exact", dtype: str = "float16") -> dict[str, str]:
+    """What a shard says about itself: which model made its vectors, and how.
+
+    Args:
+        model, processor: from `helpers.load`.
+        pixels: "exact" or "fast", the path by which pictures became pixels (`encode_images`).
+        dtype: "float16" or "float32", of the stored vectors.
+
+    Returns:
+        Strings by name. The scales are **exponentiated**, as `scoring.scales` gives them, and are named so.
+    """
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f"dtype must be 'float16' or 'float32', not {dtype!r}.")
+    if pixels not in ("exact", "fast"):
+        raise ValueError(f"pixels must be 'exact' or 'fast', not {pixels!r}.")
+    settings = processor.image_processor.to_dict()
+    kept = {key: settings.get(key) for key in ("size", "resample", "rescale_factor", "image_mean", "image_std")}
+    name, revision = model_name(model)
+    return {
+        "format": FORMAT,
+        "written_by": f"conceptclip-notebooks {_version()}",
+        "model_id": name,
+        "model_revision": revision,
+        "weights_sha256": weights_hash(model),
+        "model_dtype": str(model.dtype).removeprefix("torch."),
+        "preprocessing": json.dumps(kept, sort_keys=True),
+        "pixels": pixels,
+        "dtype": dtype,
+        "width": str(model.config.projection_dim),
+        "grid": "x".join(map(str, model.config.grid)),
+        "logit_scale_exponentiated": repr(float(model.logit_scale.detach().float().exp())),
+        "logit_bias": repr(float(model.logit_bias.detach().float())),
+        "concept_logit_scale_exponentiated": repr(float(model.concept_logit_scale.detach().float().exp())),
+        "concept_logit_bias": repr(float(model.concept_logit_bias.detach().float())),
+    }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("conceptclip-notebooks")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "(not installed)"
+
+
+def _made_by(meta: dict[str, str]) -> str:
+    revision = f" at {meta['model_revision'][:12]}" if meta.get("model_revision") else ""
+    return f"{meta.get('model_id')}{revision} (weights {meta.get('weights_sha256', '')[:12]}, {meta.get('model_dtype')})"
+
+
+def check_model(meta: dict[str, str], model: Any, what: str) -> None:
+    """A ValueError that says which is which, unless `model` has the weights that made these vectors."""
+    if weights_hash(model) != meta["weights_sha256"]:
+        name, revision = model_name(model)
+        here = {"model_id": name, "model_revision": revision, "weights_sha256": weights_hash(model)}
+        here["model_dtype"] = str(model.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{what} holds vectors of {_made_by(meta)}, and this model is {_made_by(here)}: their vectors lie in "
+            "different spaces. Load the model of the store (in its dtype), or encode the pictures into another store."
+        )
+
+
+@dataclass(repr=False)
+class StoredEncodings(ImageEncodings):
+    """`ImageEncodings` that know who made them: `scoring` refuses to use them with another model.
+
+    Attributes:
+        meta: as `provenance` returns it.
+    """
+
+    meta: dict[str, str] = field(default_factory=dict)
+
+    def check(self, model: Any) -> None:
+        """A ValueError that says which is which, unless `model` made these vectors."""
+        check_model(self.meta, model, "This store")
+
+
+# --- the store --------------------------------------------------------------------------------------------------------
+
+
+class Store:
+    """A folder of shards.
+
+    Args:
+        folder: of the store.
+        create: whether the folder may be new.
+
+    Raises:
+        ValueError: no such store; a folder that holds other things; shards of different models; a damaged shard, named.
+        OSError: no permission to read or write here.
+
+    Attributes:
+        folder: Path.
+        meta: what its shards say of themselves (`provenance`), {} while there are none.
+
+    `len(store)` counts pictures, each once.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, create: bool = False) -> None:
+        self.folder = Path(folder)
+        if create:
+            _told(lambda: self.folder.mkdir(parents=True, exist_ok=True), self.folder.name)
+        if not self.folder.is_dir():
+            raise ValueError(f"{self.folder.name}: no such store. Make one with `python -m helpers.encode … --out …`.")
+        strange = [p.name for p in self.folder.iterdir() if not p.name.startswith(".") and not NAME.fullmatch(p.name)]
+        if strange:
+            raise ValueError(f"{self.folder.name} is no store: it holds {sorted(strange)[0]}. Name an empty folder.")
+        if not create and not self.shards():
+            raise ValueError(f"{self.folder.name} holds no shard yet. Encode pictures into it first.")
+        self.meta: dict[str, str] = {}
+        for file in self.shards():
+            meta = {k.decode(): v.decode() for k, v in (self._open(file).schema_arrow.metadata or {}).items()}
+            if meta.get("format") != FORMAT:
+                raise ValueError(f"{file.name} was not written as {FORMAT!r}. Move it out of {self.folder.name}.")
+            self.meta = self.meta or meta
+            self.check_meta(meta, file.name)
+        self._searched: tuple[Any, ...] = ()
+
+    def __repr__(self) -> str:
+        made = f"of {_made_by(self.meta)}" if self.meta else "empty"
+        return f"Store({self.folder.name}: {len(self)} pictures, {made})"
+
+    def __len__(self) -> int:
+        return len(self.rows())
+
+    def shards(self, kind: str = "vectors") -> list[Path]:
+        """The files of one kind, the oldest first."""
+        found = [(NAME.fullmatch(path.name), path) for path in self.folder.iterdir()]
+        return sorted((p for m, p in found if m and m[1] == kind), key=lambda p: (_number(p), p.name))
+
+    def check_meta(self, meta: dict[str, str], what: str) -> None:
+        """A ValueError that names what differs, if vectors of provenance `meta` do not belong into this store."""
+        differ = [key for key in MUST_AGREE if self.meta and meta.get(key) != self.meta.get(key)]
+        if differ:
+            told = "; ".join(f"{key} {self.meta.get(key)} there, {meta.get(key)} here" for key in differ)
+            raise ValueError(
+                f"{self.folder.name} holds vectors of {_made_by(self.meta)}; {what} is of {_made_by(meta)}. They differ "
+                f"in {told}. Use the same model and settings, or another store."
+            )
+
+    def check(self, model: Any) -> None:
+        """A ValueError that says which is which, unless `model` made this store's vectors."""
+        check_model(self.meta, model, self.folder.name)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the store for one writer; the lock goes with the process, however it ends.
+
+        Raises:
+            RuntimeError: another run holds it.
+            OSError: no permission to write here.
+        """
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            _told(lock.acquire, self.folder.name)
+        except Timeout as error:
+            raise RuntimeError(
+                f"Another run is writing into {self.folder.name}. Wait until it ends, or name another store."
+            ) from error
+        try:
+            for left in self.folder.glob(".*.part"):  # of a run that was killed
+                left.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
+    def next_number(self) -> int:
+        """The number of the next shard."""
+        return 1 + max((_number(path) for kind in KINDS for path in self.shards(kind)), default=-1)
+
+    # --- reading ---
+
+    def rows(self, failed: bool = False) -> pd.DataFrame:
+        """The newest row of each picture.
+
+        Args:
+            failed: return the failures instead of the pictures that have a vector.
+
+        Returns:
+            DataFrame: path, sha256, size, modified (ns), file and row (where the vector is); or path, sha256, problem.
+            A failure counts where its file could be read and nothing newer is there: a picture that was replaced by a
+            broken one has no vector. One that could not be read at all does not hide the vector that is there.
+        """
+        parts = []
+        for kind, columns in (("vectors", list(KEYS)), ("failures", ["path", "sha256", "problem"])):
+            for file in self.shards(kind):
+                part = self._read(file, columns).to_pandas()
+                parts.append(part.assign(file=file.name, row=np.arange(len(part)), number=_number(file)))
+        columns = [*KEYS, "problem", "file", "row", "number"]
+        together = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+        together = together.reindex(columns=columns).sort_values("number", kind="stable")
+        unseen = together["problem"].notna() & together["sha256"].isna()
+        seen = together[~unseen].drop_duplicates("path", keep="last")
+        if not failed:
+            return seen[seen["problem"].isna()].drop(columns=["problem", "number"]).reset_index(drop=True)
+        newest = together.drop_duplicates("path", keep="last")
+        return newest[newest["problem"].notna()][["path", "sha256", "problem"]].reset_index(drop=True)
+
+    def failures(self) -> pd.DataFrame:
+        """The pictures that could not be encoded when last tried: path, sha256 (None: not even read), problem."""
+        return self.rows(failed=True)
+
+    def batches(self, rows: pd.DataFrame | None = None, column: str = "vector") -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """The vectors shard by shard: (positions in `rows`, tensor [n, width]); `rows` as `Store.rows` gives them."""
+        rows = self.rows() if rows is None else rows
+        for name, group in rows.groupby("file", sort=False):
+            array = self._read(self.folder / str(name), [column])[column].combine_chunks()
+            values = torch.from_numpy(np.array(array.flatten().to_numpy(zero_copy_only=False))).view(len(array), -1)
+            yield np.flatnonzero(rows["file"] == name), values[torch.from_numpy(group["row"].to_numpy(np.int64))]
+
+    def read(self, paths: Sequence[str] | None = None, *, tokens: bool = False) -> StoredEncodings:
+        """The vectors as tensors, as `encode_images` would have returned them.
+
+        Args:
+            paths: of which pictures, as they stand in `rows()["path"]`; None for all.
+            tokens: the patch vectors too.
+
+        Returns:
+            StoredEncodings: features [N, D] in the store's dtype, in the order of `paths` or of `rows()`.
+
+        Raises:
+            ValueError: a path that is not in the store; patch vectors that are not.
+        """
+        rows = self._pick(self.rows(), paths, "")
+        features = self._gather(rows, "vector")
+        grid = tuple(int(n) for n in self.meta["grid"].split("x"))
+        patches = None
+        if tokens:
+            there = self.extra_rows("tokens", rows)
+            if there["file"].isna().any():
+                raise ValueError(
+                    f"{there['file'].isna().sum()} of {len(rows)} pictures have no patch vectors in {self.folder.name}. "
+                    "Encode them with tokens=True (--tokens)."
+                )
+            patches = self._gather(there, "tokens").view(len(rows), grid[0] * grid[1], -1)
+        names = image_names(rows["path"].tolist())
+        return StoredEncodings(features, patches, grid, torch.arange(len(rows)), names, meta=self.meta)
+
+    def concepts(self, name: str | None = None) -> pd.DataFrame:
+        """The scores that patches were reduced to while they were there: float [N, K], in the order of `rows()`.
+
+        Args:
+            name: of which reduction, if several are in the store ("name" in the shards' metadata).
+        """
+        rows = self.rows()
+        there = self.extra_rows("concepts", rows, name)
+        if there["file"].isna().all():
+            raise ValueError(f"{self.folder.name} holds no concept scores. Encode with concepts=… (--concepts).")
+        there = there[there["file"].notna()].reset_index(drop=True)
+        meta = self._open(self.folder / there["file"].iloc[-1]).schema_arrow.metadata
+        phrases = json.loads(meta[b"concepts"])
+        index = pd.Index(image_names(there["path"].tolist()), name="image")
+        return pd.DataFrame(self._gather(there, "scores").float().numpy(), index=index, columns=phrases)
+
+    def extra_rows(self, kind: str, rows: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
+        """Where the tokens or concept scores of `rows` are: path, sha256, file, row; NaN where there are none."""
+        parts = [pd.DataFrame(columns=["path", "sha256", "file", "row"])]
+        for file in self.shards(kind):
+            meta = self._open(file).schema_arrow.metadata
+            if name is None or meta.get(b"name", b"").decode() == name:
+                part = self._read(file, ["path", "sha256"]).to_pandas()
+                parts.append(part.assign(file=file.name, row=np.arange(len(part))))
+        found = pd.concat(parts[1:] or parts, ignore_index=True).drop_duplicates(["path", "sha256"], keep="last")
+        return rows[["path", "sha256"]].merge(found, on=["path", "sha256"], how="left")
+
+    def to_arrow(self) -> pa.Table:
+        """All of the newest rows: path, sha256, size, modified, vector (fixed-size list) and the labels."""
+        rows = self.rows()
+        tables = [self._read(self.folder / str(f)).take(g["row"].to_numpy(np.int64)) for f, g in rows.groupby("file", sort=False)]
+        tables = tables or [pa.table({"path": pa.array([], pa.string())})]
+        return pa.concat_tables(tables, promote_options="permissive").replace_schema_metadata(self.meta)
+
+    def to_pandas(self, *, vectors: bool = False) -> pd.DataFrame:
+        """The table of the pictures and their labels, in the order of `read()`; with `vectors` the arrays too."""
+        table = self.to_arrow()
+        return (table if vectors else table.drop_columns("vector")).to_pandas()
+
+    def to_datasets(self) -> Any:
+        """The same as a `datasets.Dataset`, which `pip install datasets` brings."""
+        import datasets
+
+        return datasets.Dataset(self.to_arrow())
+
+    # --- search ---
+
+    def search(
+        self, queries: Any, k: int = 10, *, model: Any = None, processor: Any = None, faiss: bool = False
+    ) -> pd.DataFrame:
+        """The pictures nearest to each query, by cosine.
+
+        Args:
+            queries: prompts (these need `model` and `processor`); or TextEncodings, ImageEncodings, float [Q, D].
+            k: how many for each.
+            model, processor: those of the store; another model is an error that says which is which.
+            faiss: search with faiss in float16 instead of exactly in float32 (`pip install faiss-cpu`).
+
+        Returns:
+            DataFrame, k rows a query: query (its text, name or number), rank from 1, cosine, path, and the labels.
+        """
+        names, vectors = self._queries(queries, model, processor)
+        size = len(self) * int(self.meta["width"]) * 4
+        state = (tuple(p.name for p in self.shards()), tuple(p.name for p in self.shards("failures")), faiss)
+        if self._searched[:1] != (state,):
+            features = self.read().features.float() if size <= IN_MEMORY or faiss else None
+            index = faiss_index(features) if faiss else features
+            self._searched = (state, self.to_pandas(), index)
+        _, table, index = self._searched
+        if faiss:
+            values, found = (torch.from_numpy(x) for x in index.search(vectors.numpy(), min(k, len(table))))
+        else:
+            values, found = top_k(vectors, [index] if index is not None else (x for _, x in self.batches()), k)
+        answer = table.drop(columns=["sha256", "size", "modified"]).iloc[found.flatten().numpy()].reset_index(drop=True)
+        per = found.shape[1]
+        answer.insert(0, "query", np.repeat(np.array(names, dtype=object), per))
+        answer.insert(1, "rank", np.tile(np.arange(1, per + 1), len(names)))
+        answer.insert(2, "cosine", values.flatten().numpy())
+        return answer
+
+    def _queries(self, queries: Any, model: Any, processor: Any) -> tuple[list[Any], torch.Tensor]:
+        if model is not None:
+            self.check(model)
+        if isinstance(queries, str) or (isinstance(queries, (list, tuple)) and isinstance(queries[0], str)):
+            if model is None:
+                raise ValueError("Prompts must be encoded first: pass model= and processor= too.")
+            queries = encode_texts(model, processor, queries)
+        if isinstance(queries, StoredEncodings) and queries.meta["weights_sha256"] != self.meta["weights_sha256"]:
+            raise ValueError(
+                f"{self.folder.name} holds vectors of {_made_by(self.meta)}, the queries are of {_made_by(queries.meta)}."
+            )
+        names: list[Any] = list(range(len(queries)))
+        if isinstance(queries, TextEncodings):
+            names, queries = queries.texts, queries.features
+        elif isinstance(queries, ImageEncodings):
+            names, queries = queries.names, queries.features
+        if queries.ndim != 2 or queries.shape[1] != int(self.meta["width"]):
+            raise ValueError(f"queries are {list(queries.shape)}; this store needs [Q, {self.meta['width']}].")
+        return names, torch.nn.functional.normalize(queries.float(), dim=-1)
+
+    # --- files ---
+
+    def write(self, kind: str, number: int, table: pa.Table, token: str) -> Path:
+        """Write one file of a shard, beside its place and renamed; what cannot be written leaves nothing behind."""
+        path = self.folder / f"{kind}-{number:06d}-{token}.parquet"
+        with _beside(path) as part:
+            pq.write_table(table, part, row_group_size=max(1, len(table)), **_layout(table.schema))
+        return path
+
+    def _open(self, file: Path) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(file, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(file, error) from error
+
+    def _read(self, file: Path, columns: list[str] | None = None) -> pa.Table:
+        try:
+            return self._open(file).read(columns)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(file, error) from error
+
+    def _gather(self, rows: pd.DataFrame, column: str) -> torch.Tensor:
+        whole = None
+        for positions, values in self.batches(rows, column):
+            if whole is None:
+                whole = torch.empty(len(rows), values.shape[1], dtype=values.dtype)
+            whole[torch.from_numpy(positions)] = values
+        return torch.empty(0, int(self.meta["width"])) if whole is None else whole
+
+    def _pick(self, rows: pd.DataFrame, paths: Sequence[str] | None, why: str) -> pd.DataFrame:
+        if paths is None:
+            return rows
+        wanted = [str(path) for path in paths]
+        positions = pd.Index(rows["path"]).get_indexer(wanted)
+        if (positions < 0).any():
+            missing = wanted[int((positions < 0).argmax())]
+            raise ValueError(f"{Path(missing).name} is not in {self.folder.name}. Encode it first.{why}")
+        return rows.iloc[positions].reset_index(drop=True)
+
+
+class ShardWriter:
+    """One shard in the making; `with` writes it when all went well, and leaves nothing otherwise.
+
+    Args:
+        store: where.
+        number: of the shard; a run gives each number once.
+        meta: `provenance`.
+        tokens: whether patch vectors are kept.
+        concepts: (name, phrases) of the scores that are kept, or None.
+        labels: a schema of the label columns, or None.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        number: int,
+        meta: dict[str, str],
+        *,
+        tokens: bool = False,
+        concepts: tuple[str, list[str]] | None = None,
+        labels: pa.Schema | None = None,
+    ) -> None:
+        self.store, self.number, self.meta, self.concepts = store, number, meta, concepts
+        self.labels = labels or pa.schema([])
+        self.keep_tokens, self.token = tokens, secrets.token_hex(4)
+        self.rows: list[dict[str, Any]] = []
+        self.failed: list[dict[str, Any]] = []
+        self.parts: dict[str, list[torch.Tensor]] = {"vector": [], "tokens": [], "scores": []}
+
+    def add(
+        self,
+        rows: list[dict[str, Any]],
+        features: torch.Tensor,
+        tokens: torch.Tensor | None = None,
+        scores: torch.Tensor | None = None,
+    ) -> None:
+        """Rows of path, sha256, size, modified (and labels), and as many vectors [n, D], tokens [n, P, D], scores [n, K]."""
+        for name, values in (("vector", features), ("tokens", tokens), ("scores", scores)):
+            if values is None:
+                continue
+            if len(values) != len(rows):
+                raise ValueError(f"{len(values)} {name} for {len(rows)} pictures.")
+            values = values.detach().to("cpu", torch.float32 if name == "scores" else getattr(torch, self.meta["dtype"]))
+            bad = (~values.flatten(1).isfinite()).any(1).nonzero().flatten().tolist()
+            if bad:
+                raise ValueError(
+                    f"{Path(rows[bad[0]]['path']).name}: its {name} hold NaN, or values too large for "
+                    f"{self.meta['dtype']}. Encode in float32 (dtype, and the model's)."
+                )
+            self.parts[name].append(values.flatten(1))
+        self.rows += rows
+
+    def fail(self, path: str, sha256: str | None, problem: str) -> None:
+        self.failed.append({"path": path, "sha256": sha256, "problem": problem})
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            self.close()
+
+    def close(self) -> None:
+        """Write the files of the shard, the vectors last."""
+        if self.failed:
+            schema = pa.schema([(name, pa.string()) for name in ("path", "sha256", "problem")], self.meta)
+            self._write("failures", pa.Table.from_pylist(self.failed, schema))
+        if not self.rows:
+            return
+        if self.keep_tokens:
+            self._write("tokens", self._table(["path", "sha256"], "tokens"))
+        if self.concepts:
+            name, phrases = self.concepts
+            self._write("concepts", self._table(["path", "sha256"], "scores"), name=name, concepts=json.dumps(phrases))
+        self._write("vectors", self._table(list(KEYS), "vector", self.labels))
+
+    def _table(self, keys: list[str], values: str, labels: pa.Schema | None = None) -> pa.Table:
+        kinds = {"size": pa.int64(), "modified": pa.int64()}
+        schema = pa.schema([(key, kinds.get(key, pa.string())) for key in keys])
+        table = pa.Table.from_pylist([{key: row[key] for key in keys} for row in self.rows], schema)
+        whole = torch.cat(self.parts[values]).numpy()
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), whole.shape[1])
+        table = table.append_column(values, flat)
+        for label in labels or ():
+            column = pa.array([row.get(label.name) for row in self.rows], label.type, from_pandas=True)
+            table = table.append_column(label, column)
+        return table
+
+    def _write(self, kind: str, table: pa.Table, **more: str) -> None:
+        self.store.write(kind, self.number, table.replace_schema_metadata(self.meta | more), self.token)
+
+
+# --- search, on tensors -----------------------------------------------------------------------------------------------
+
+
+def top_k(
+    queries: torch.Tensor, chunks: Iterable[torch.Tensor], k: int, *, rows: int = 65536
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Exact search: the k largest dot products of each query, chunk by chunk.
+
+    Args:
+        queries: float [Q, D].
+        chunks: tensors [n, D] of any floating type, one after the other; all of them together are what is searched.
+        k: how many; fewer are returned where there are fewer vectors.
+        rows: how many are multiplied at a time, so that Q × rows scores are the memory needed.
+
+    Returns:
+        (values, positions): float32 and int64 [Q, k], the largest first.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}.")
+    values = torch.empty(len(queries), 0)
+    found = torch.empty(len(queries), 0, dtype=torch.long)
+    start = 0
+    for chunk in chunks:
+        for part in chunk.split(rows):
+            best = (queries.float() @ part.float().T).topk(min(k, len(part)), dim=1)
+            values, found = torch.cat([values, best.values], 1), torch.cat([found, best.indices + start], 1)
+            values, order = values.topk(min(k, values.shape[1]), dim=1)
+            found, start = found.gather(1, order), start + len(part)
+    return values, found
+
+
+def faiss_index(features: torch.Tensor) -> Any:
+    """A faiss index of float16 vectors [N, D] by dot product: half the memory of float32, every vector compared.
+
+    Raises:
+        ImportError: faiss is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError("faiss is not installed: pip install faiss-cpu, or search without it.") from error
+    index = faiss.IndexScalarQuantizer(features.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.add(features.float().numpy())
+    return index
+
+
+# --- small things -----------------------------------------------------------------------------------------------------
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split("-")[1])
+
+
+def _layout(schema: pa.Schema) -> dict[str, Any]:
+    """Vectors have no value twice: a dictionary of them costs thrice the time. Split by byte they shrink by a seventh."""
+    lists = [f"{f.name}.list.element" for f in schema if pa.types.is_fixed_size_list(f.type)]
+    plain = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
+    return {
+        "compression": "zstd",
+        "use_dictionary": plain,
+        "write_statistics": plain,
+        "use_byte_stream_split": lists,
+        "write_page_checksum": True,
+    }
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name to write to; then flushed to the disk and renamed to `path`, or removed."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        said = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "files may not be larger"}
+        raise OSError(
+            error.errno,
+            f"{path.name} could not be written: {said.get(error.errno or 0, error.strerror or error)}. The shards before "
+            "it are whole. Make room, and run the same command again: it goes on where this one stopped",
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _told(action: Any, name: str) -> None:
+    """Run `action`; an OSError says which store could not be written to."""
+    try:
+        action()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{name} cannot be written to ({error.strerror}). Choose a folder that is yours to write"
+        ) from error
+
+
+def _damaged(file: Path, error: Exception) -> Exception:
+    if isinstance(error, PermissionError):
+        return PermissionError(error.errno, f"{file.name} may not be read. Ask its owner")
+    return ValueError(
+        f"{file.name} is damaged ({str(error).splitlines()[0][:120]}). Restore it from a copy; or delete it and run the "
+        "same command again: its pictures are then encoded anew."
+    )
