@@ -184,8 +184,9 @@ class Store:
             meta = {k.decode(): v.decode() for k, v in (self._open(file).schema_arrow.metadata or {}).items()}
             if meta.get("format") != FORMAT:
                 raise ValueError(f"{file.name} was not written as {FORMAT!r}. Move it out of {self.folder.name}.")
-            self.meta = self.meta or meta
             self.check_meta(meta, file.name)
+            self.meta = self.meta | meta | ({"window": self.meta["window"]} if self.meta.get("window") else {})
+        self._rows: dict[tuple[str, ...], pd.DataFrame] = {}
         self._searched: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
@@ -200,9 +201,15 @@ class Store:
         found = [(NAME.fullmatch(path.name), path) for path in self.folder.iterdir()]
         return sorted((p for m, p in found if m and m[1] == kind), key=lambda p: (_number(p), p.name))
 
+    def schemas(self) -> list[pa.Schema]:
+        """Of each shard of vectors, without its metadata."""
+        return [self._open(file).schema_arrow.remove_metadata() for file in self.shards()]
+
     def check_meta(self, meta: dict[str, str], what: str) -> None:
         """A ValueError that names what differs, if vectors of provenance `meta` do not belong into this store."""
         differ = [key for key in MUST_AGREE if self.meta and meta.get(key) != self.meta.get(key)]
+        if len({self.meta.get("window", ""), meta.get("window", "")} - {""}) > 1:
+            differ.append("window")
         if differ:
             told = "; ".join(f"{key} {self.meta.get(key)} there, {meta.get(key)} here" for key in differ)
             raise ValueError(
@@ -253,20 +260,31 @@ class Store:
             A failure counts where its file could be read and nothing newer is there: a picture that was replaced by a
             broken one has no vector. One that could not be read at all does not hide the vector that is there.
         """
-        parts = []
-        for kind, columns in (("vectors", list(KEYS)), ("failures", ["path", "sha256", "problem"])):
-            for file in self.shards(kind):
+        every = self._every_row()
+        missing = every["problem"].notna()
+        seen = every[~missing | every["hides"]].drop_duplicates("path", keep="last")
+        if failed:
+            newest = every.drop_duplicates("path", keep="last")
+            return newest[newest["problem"].notna()][["path", "sha256", "problem"]].reset_index(drop=True)
+        return seen[seen["problem"].isna()][[*KEYS, "file", "row"]].reset_index(drop=True)
+
+    def _every_row(self) -> pd.DataFrame:
+        """Vectors and failures of all shards, the oldest first; `hides`: a failure that older vectors do not outlive."""
+        files = [(kind, file) for kind in ("vectors", "failures") for file in self.shards(kind)]
+        state = tuple(file.name for _, file in files)
+        if state not in self._rows:
+            parts = [pd.DataFrame(columns=[*KEYS, "problem", "file", "row", "number"])]
+            for kind, file in files:
+                columns = list(KEYS) if kind == "vectors" else ["path", "sha256", "problem"]
                 part = self._read(file, columns).to_pandas()
                 parts.append(part.assign(file=file.name, row=np.arange(len(part)), number=_number(file)))
-        columns = [*KEYS, "problem", "file", "row", "number"]
-        together = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-        together = together.reindex(columns=columns).sort_values("number", kind="stable")
-        unseen = together["problem"].notna() & together["sha256"].isna()
-        seen = together[~unseen].drop_duplicates("path", keep="last")
-        if not failed:
-            return seen[seen["problem"].isna()].drop(columns=["problem", "number"]).reset_index(drop=True)
-        newest = together.drop_duplicates("path", keep="last")
-        return newest[newest["problem"].notna()][["path", "sha256", "problem"]].reset_index(drop=True)
+            every = pd.concat(parts[1:] or parts, ignore_index=True).reindex(columns=parts[0].columns)
+            every = every.sort_values("number", kind="stable", ignore_index=True)
+            good = pd.MultiIndex.from_frame(every.loc[every["problem"].isna(), ["path", "sha256"]])
+            same = pd.MultiIndex.from_frame(every[["path", "sha256"]]).isin(good)
+            every["hides"] = every["problem"].notna() & every["sha256"].notna() & ~same
+            self._rows = {state: every}
+        return self._rows[state]
 
     def failures(self) -> pd.DataFrame:
         """The pictures that could not be encoded when last tried: path, sha256 (None: not even read), problem."""

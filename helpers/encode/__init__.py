@@ -1,11 +1,12 @@
 """Many pictures into a store: `python -m helpers.encode FOLDER --out STORE`, or `into_store` from Python.
 
-The shard is the unit of work and of resuming. `plan` cuts what is to do into tasks of one shard each, `run_task` does
+The shard is the unit of work and of resuming. `plan` cuts what is to do into tasks of one shard each, an `Encoder` does
 one of them on any machine that sees the same files, and an engine (`engines`) only decides where. None is needed.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ from helpers.scoring import local_scores
 from helpers.store import KEYS, ROWS, ShardWriter, Store, provenance
 from helpers.tokens import concept_vectors
 
-__all__ = ["Item", "Options", "Summary", "Task", "into_store", "list_items", "plan", "run_task"]
+__all__ = ["Encoder", "Item", "Options", "Summary", "Task", "into_store", "list_items", "plan"]
 
 READERS = 8
 """Threads that read and hash files ahead of the model."""
@@ -55,6 +56,11 @@ class Options:
     dtype: str = "float16"
     window: tuple[float, float] | None = None
 
+    def provenance(self, model: Any, processor: Any) -> dict[str, str]:
+        """What the shards of a run with these options say of themselves: `store.provenance` and the window."""
+        window = json.dumps(self.window) if self.window else ""
+        return provenance(model, processor, pixels=self.pixels, dtype=self.dtype) | {"window": window}
+
     @property
     def reduction(self) -> str:
         """What the concept scores of these options are called in the store."""
@@ -63,11 +69,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Task:
-    """One shard to make: its number, its pictures, and those whose vectors are there and whose labels are new."""
+    """One shard to make.
+
+    Attributes:
+        number: of the shard.
+        items: the pictures to encode.
+        relabel: pictures whose vectors are there and whose labels are new.
+        labels: the label columns, the same in every task of a run.
+    """
 
     number: int
     items: tuple[Item, ...]
     relabel: tuple[Item, ...] = ()
+    labels: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
 
 @dataclass
@@ -133,7 +147,7 @@ def into_store(
     options = options or Options()
     started = time.monotonic()
     store = store if isinstance(store, Store) else Store(store, create=True)
-    meta = provenance(model, processor, pixels=options.pixels, dtype=options.dtype)
+    meta = options.provenance(model, processor)
     encode = Encoder(model, processor, store, meta, options, reduce)
     with store.writing():
         tasks, total = plan(list_items(source), store, meta, options, rows=rows, check=check)
@@ -159,42 +173,37 @@ def plan(
     """What is left to do, in tasks of one shard each; and a Summary that counts what is skipped.
 
     A picture is done when its newest row has its hash and, if these are asked for, its patch vectors and concept
-    scores. One that failed is tried again when its file has changed or could not be read at all.
+    scores. One that failed is tried again.
     """
     if check not in ("hash", "time"):
         raise ValueError(f"check must be 'hash' or 'time', not {check!r}.")
     if rows < 1:
         raise ValueError(f"rows must be at least 1, not {rows}.")
     store.check_meta(meta, "this run")
-    labels = _labels([item for item in items if item.labels])
-    done = store.rows().set_index("path")
+    labels = _labels(items, store)
+    rows_done = store.rows()
     for kind, asked in (("tokens", options.tokens), ("concepts", bool(options.concepts))):
-        if asked and len(done):
-            there = store.extra_rows(kind, done.reset_index(), options.reduction if kind == "concepts" else None)
-            done = done[there["file"].notna().to_numpy()]
-    failed = store.failures().set_index("path")["sha256"].dropna()
-    old = pd.DataFrame({name: [] for name in labels.names})
-    if len(labels) and len(done):
-        stored = store.to_pandas().set_index("path")
-        old = stored.reindex(columns=labels.names).astype(object)
+        if asked and len(rows_done):
+            there = store.extra_rows(kind, rows_done, options.reduction if kind == "concepts" else None)
+            rows_done = rows_done[there["file"].notna().to_numpy()].reset_index(drop=True)
+    done = dict(zip(rows_done["path"], rows_done[list(KEYS[1:])].itertuples(index=False, name=None), strict=True))
+    old: dict[str, dict[str, Any]] = {}
+    if len(labels) and done:
+        stored = store.to_pandas()
+        old = stored.reindex(columns=labels.names).astype(object).set_axis(stored["path"]).to_dict("index")
 
     def left(item: Item) -> str:
-        known = item.path in done.index
-        if not known and item.path not in failed.index:
+        if item.path not in done:
             return "encode"
-        row = done.loc[item.path] if known else None
-        stat = _stat(item) if check == "time" or item.kind in ("url", "member", "tile") or "://" in item.at else None
-        if row is not None and stat is not None:
-            same = (int(row["size"]), int(row["modified"])) == stat
-        else:
-            try:
-                same = stamp_of(item).sha256 == (row["sha256"] if row is not None else failed[item.path])
-            except (OSError, ValueError):
-                same = False
+        sha256, *stat = done[item.path]
+        now = _stat(item) if check == "time" or item.kind in ("url", "member", "tile") else None
+        try:
+            same = list(now) == stat if now else stamp_of(item).sha256 == sha256
+        except (OSError, ValueError):  # it cannot be read: the encoder will say so
+            same = False
         if not same:
             return "encode"
-        changed = item.labels and known and any(not _same(old.at[item.path, k], v) for k, v in item.labels.items())
-        return "relabel" if changed else "skip"
+        return "relabel" if any(not _same(old[item.path][k], v) for k, v in item.labels.items()) else "skip"
 
     with ThreadPoolExecutor(READERS) as pool:
         verdicts = list(pool.map(left, items))
@@ -205,9 +214,10 @@ def plan(
         per_picture = high * wide * int(meta["width"]) * (2 if options.dtype == "float16" else 4)
         rows = max(1, min(rows, TOKEN_BYTES // per_picture))
     number = store.next_number()
-    tasks = [Task(number + k, tuple(todo[at : at + rows])) for k, at in enumerate(range(0, len(todo), rows))]
+    tasks = [Task(number + k, tuple(todo[at : at + rows]), (), labels) for k, at in enumerate(range(0, len(todo), rows))]
     number += len(tasks)
-    tasks += [Task(number + k, (), tuple(relabel[at : at + ROWS])) for k, at in enumerate(range(0, len(relabel), ROWS))]
+    for k, at in enumerate(range(0, len(relabel), ROWS)):
+        tasks.append(Task(number + k, (), tuple(relabel[at : at + ROWS]), labels))
     return tasks, Summary(skipped=verdicts.count("skip"))
 
 
@@ -241,29 +251,36 @@ class Encoder:
         """Make the shard of a task. Whatever happens, it is there as a whole or not at all."""
         options = self.options
         concepts = (options.reduction, list(options.concepts)) if options.concepts else None
-        labels = _labels([*task.items, *task.relabel])
-        keep = {"tokens": options.tokens, "concepts": None if task.relabel else concepts, "labels": labels}
-        with ShardWriter(self.store, task.number, self.meta, **keep) as writer:
-            if task.relabel:
-                writer.keep_tokens = False
+        if task.relabel:
+            with ShardWriter(self.store, task.number, self.meta, labels=task.labels) as writer:
                 self._relabel(writer, task.relabel)
+            return Summary(relabelled=len(writer.rows), shards=1)
+        keep: dict[str, Any] = {"tokens": options.tokens, "concepts": concepts, "labels": task.labels}
+        with ShardWriter(self.store, task.number, self.meta, **keep) as writer:
             for group in _read_ahead(task.items, options.window):
                 self._encode(writer, group, advance)
-        counts = {"relabelled" if task.relabel else "encoded": len(writer.rows)}
-        return Summary(**counts, failed=len(writer.failed), shards=1)
+        return Summary(encoded=len(writer.rows), failed=len(writer.failed), shards=1)
 
     def _encode(self, writer: ShardWriter, group: list[Read], advance: Callable[[int], object]) -> None:
         for one in group:
             if one.problem:
                 writer.fail(one.item.path, one.sha256, one.problem)
-        good = [one for one in group if not one.problem]
-        advance(len(group) - len(good))
-        if not good:
-            return
+        advance(sum(bool(one.problem) for one in group))
+        windowed = [one for one in group if not one.problem and one.item.kind == "dicom"]  # when they were read
+        others = [one for one in group if not one.problem and one.item.kind != "dicom"]
+        for good, window in ((windowed, None), (others, self.options.window)):
+            if good:
+                self._run(writer, good, window, advance)
+
+    def _run(
+        self,
+        writer: ShardWriter,
+        good: list[Read],
+        window: tuple[float, float] | None,
+        advance: Callable[[int], object],
+    ) -> None:
         options, met = self.options, 0
         more: dict[str, Any] = {} if options.pixels == "exact" else {"pixels": options.pixels}
-        if options.window and not any(one.item.kind == "dicom" for one in good):
-            more["window"] = options.window
         try:
             for part in iter_image_encodings(
                 self.model,
@@ -271,6 +288,7 @@ class Encoder:
                 [one.image for one in good],
                 batch_size=options.batch_size,
                 tokens=options.tokens or bool(options.concepts),
+                window=window,
                 on_error="report",
                 **more,
             ):
@@ -278,7 +296,7 @@ class Encoder:
                 met += len(part) + len(part.failures)
                 advance(len(part) + len(part.failures))
         except ValueError:  # of the iterator when no picture at all could be read; or a fault of the model
-            problems = [self._problem(one) for one in good]
+            problems = [self._problem(one, window) for one in good]
             if not all(problems):
                 raise
             for one, problem in zip(good[met:], problems[met:], strict=True):
@@ -303,10 +321,10 @@ class Encoder:
             scores = torch.as_tensor(self.reduce(part))[kept]
         writer.add(rows, part.features[kept], tokens, scores)
 
-    def _problem(self, one: Read) -> str:
+    def _problem(self, one: Read, window: tuple[float, float] | None) -> str:
         """What is wrong with a picture by itself; "" if nothing is."""
         try:
-            image_to_pixels(self.processor, one.image, one.item.path.rpartition("/")[2], self.options.window)
+            image_to_pixels(self.processor, one.image, one.item.path.rpartition("/")[2], window)
         except ValueError as error:
             return str(error)
         return ""
@@ -316,11 +334,6 @@ class Encoder:
         features = self.store.read([item.path for item in items]).features
         keys = rows[list(KEYS)].to_dict("records")
         writer.add([{**item.labels, **key} for item, key in zip(items, keys, strict=True)], features)
-
-
-def run_task(encoder: Encoder, task: Task) -> Summary:
-    """What an engine calls, wherever it has put the encoder."""
-    return encoder(task)
 
 
 @dataclass
@@ -371,7 +384,7 @@ def add(total: Summary, done: Summary) -> None:
         setattr(total, name, getattr(total, name) + getattr(done, name))
 
 
-def _labels(items: Sequence[Item]) -> pa.Schema:
+def _labels(items: Sequence[Item], store: Store) -> pa.Schema:
     """The label columns and their types, from all values; a column without any is text."""
     names = dict.fromkeys(name for item in items for name in item.labels)
     fields = []
@@ -383,7 +396,12 @@ def _labels(items: Sequence[Item]) -> pa.Schema:
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(f"The labels {name!r} are of several kinds ({error}). Make them all text or numbers.") from error
         fields.append(pa.field(name, pa.string() if pa.types.is_null(kind) else kind))
-    return pa.schema(fields)
+    schema = pa.schema(fields)
+    try:
+        pa.unify_schemas([*store.schemas(), schema], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"The labels do not fit those in {store.folder.name} ({error}). Use the same kind.") from error
+    return schema
 
 
 def _same(old: Any, new: Any) -> bool:
@@ -391,13 +409,11 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _stat(item: Item) -> tuple[int, int] | None:
+    """(size, time of change in ns) of a picture now; None where they are not known."""
     if item.kind in ("file", "dicom") and "://" not in item.at:
-        try:
-            stat = Path(item.at).stat()
-        except OSError:
-            return None
+        stat = Path(item.at).stat()
         return stat.st_size, stat.st_mtime_ns
-    return item.size, item.modified
+    return (item.size, item.modified) if item.modified else None
 
 
 class _bar:

@@ -118,6 +118,7 @@ def _local(path: Path, tile: int) -> Iterator[Item]:
         for file in below:
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
             known = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *SLIDE_SUFFIXES, ".tar")
+            hidden = hidden or file.name == "DICOMDIR"  # an index of the files
             if not hidden and (file.suffix.lower() in known or (not file.suffix and _is_dicom(file))):
                 yield from _local(file, tile)
     elif suffix in TABLE_SUFFIXES:
