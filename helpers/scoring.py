@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from .encoding import ImageEncodings, encode_texts, iter_image_encodings, joint_tokens
 from .images import as_image_list
+from .store import StoredEncodings
 from .tokens import concept_vectors, fill, last_position_vectors
 
 AUTHORS_TOP = (128, 729)
@@ -338,6 +339,8 @@ def _classes(classes) -> tuple[list[str], list[list[str]]]:
 def _parts(model, processor, images, tokens: bool, batch_size: int, progress: bool):
     """The images' encodings batch by batch; those that are encoded already in one piece."""
     if isinstance(images, ImageEncodings):
+        if isinstance(images, StoredEncodings):
+            images.check(model)
         if tokens:
             joint_tokens(images)
         return [images]

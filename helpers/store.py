@@ -296,7 +296,7 @@ class Store:
         for name, group in rows.groupby("file", sort=False):
             array = self._read(self.folder / str(name), [column])[column].combine_chunks()
             values = torch.from_numpy(np.array(array.flatten().to_numpy(zero_copy_only=False))).view(len(array), -1)
-            yield np.flatnonzero(rows["file"] == name), values[torch.from_numpy(group["row"].to_numpy(np.int64))]
+            yield np.flatnonzero(rows["file"] == name), values[torch.tensor(group["row"].tolist(), dtype=torch.long)]
 
     def read(self, paths: Sequence[str] | None = None, *, tokens: bool = False) -> StoredEncodings:
         """The vectors as tensors, as `encode_images` would have returned them.

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings, joint_tokens
+from .store import StoredEncodings
 
 # --- pieces of text ---------------------------------------------------------------------------------------------------
 
@@ -325,6 +326,8 @@ def concept_maps(
         phrases = [phrases] if isinstance(phrases, str) else phrases
         vectors = concept_vectors(model, processor, phrases, template=template)
     if isinstance(images, ImageEncodings):
+        if isinstance(images, StoredEncodings):
+            images.check(model)
         return cosine_maps(joint_tokens(images), vectors, images.grid)
     batches = iter_image_encodings(model, processor, images, batch_size=batch_size, tokens=True, progress=progress)
     return torch.cat([cosine_maps(part.tokens, vectors, part.grid) for part in batches])

@@ -127,6 +127,7 @@ def run_daft(
 def _start_ray(address: str) -> None:
     """Ray without its usage report; its workers at the usual priority, not at nice 15 as by default."""
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine needs longer than the 30 s it is given
     try:
         import ray
     except ImportError as error:
