@@ -1,6 +1,19 @@
 """The names of `helpers`, for `__init__.py`, editors and type checkers. All else is reached through its module."""
 
-from . import bloodcells, course, datasets, encoding, explanations, images, metrics, plots, scoring, tokens
+from . import (
+    bloodcells,
+    course,
+    datasets,
+    encode,
+    encoding,
+    explanations,
+    images,
+    metrics,
+    plots,
+    scoring,
+    store,
+    tokens,
+)
 from .course import check
 from .datasets import image_folder, load_atlas
 from .encoding import encode_images, encode_texts, iter_image_encodings, load_encodings
@@ -29,6 +42,7 @@ __all__ = [
     "concept_vectors",
     "course",
     "datasets",
+    "encode",
     "encode_images",
     "encode_texts",
     "encoding",
@@ -49,6 +63,7 @@ __all__ = [
     "scales",
     "scoring",
     "setup",
+    "store",
     "tokens",
     "write_report",
     "zero_shot",
