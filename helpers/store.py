@@ -117,7 +117,9 @@ def _version() -> str:
 
 def _made_by(meta: dict[str, str]) -> str:
     revision = f" at {meta['model_revision'][:12]}" if meta.get("model_revision") else ""
-    return f"{meta.get('model_id')}{revision} (weights {meta.get('weights_sha256', '')[:12]}, {meta.get('model_dtype')})"
+    return (
+        f"{meta.get('model_id')}{revision} (weights {meta.get('weights_sha256', '')[:12]}, {meta.get('model_dtype')})"
+    )
 
 
 def check_model(meta: dict[str, str], model: Any, what: str) -> None:
@@ -174,7 +176,8 @@ class Store:
             _told(lambda: self.folder.mkdir(parents=True, exist_ok=True), self.folder.name)
         if not self.folder.is_dir():
             raise ValueError(f"{self.folder.name}: no such store. Make one with `python -m helpers.encode … --out …`.")
-        strange = [p.name for p in self.folder.iterdir() if not p.name.startswith(".") and not NAME.fullmatch(p.name)]
+        names = [path.name for path in self.folder.iterdir()]
+        strange = [name for name in names if not name.startswith(".") and not NAME.fullmatch(name)]
         if strange:
             raise ValueError(f"{self.folder.name} is no store: it holds {sorted(strange)[0]}. Name an empty folder.")
         if not create and not self.shards():
@@ -213,8 +216,8 @@ class Store:
         if differ:
             told = "; ".join(f"{key} {self.meta.get(key)} there, {meta.get(key)} here" for key in differ)
             raise ValueError(
-                f"{self.folder.name} holds vectors of {_made_by(self.meta)}; {what} is of {_made_by(meta)}. They differ "
-                f"in {told}. Use the same model and settings, or another store."
+                f"{self.folder.name} holds vectors of {_made_by(self.meta)}; {what} is of {_made_by(meta)}. They "
+                f"differ in {told}. Use the same model and settings, or another store."
             )
 
     def check(self, model: Any) -> None:
@@ -269,7 +272,7 @@ class Store:
         return seen[seen["problem"].isna()][[*KEYS, "file", "row"]].reset_index(drop=True)
 
     def _every_row(self) -> pd.DataFrame:
-        """Vectors and failures of all shards, the oldest first; `hides`: a failure that older vectors do not outlive."""
+        """Vectors and failures of all shards, oldest first; `hides`: a failure that older vectors do not outlive."""
         files = [(kind, file) for kind in ("vectors", "failures") for file in self.shards(kind)]
         state = tuple(file.name for _, file in files)
         if state not in self._rows:
@@ -290,7 +293,9 @@ class Store:
         """The pictures that could not be encoded when last tried: path, sha256 (None: not even read), problem."""
         return self.rows(failed=True)
 
-    def batches(self, rows: pd.DataFrame | None = None, column: str = "vector") -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def batches(
+        self, rows: pd.DataFrame | None = None, column: str = "vector"
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """The vectors shard by shard: (positions in `rows`, tensor [n, width]); `rows` as `Store.rows` gives them."""
         rows = self.rows() if rows is None else rows
         for name, group in rows.groupby("file", sort=False):
@@ -319,8 +324,8 @@ class Store:
             there = self.extra_rows("tokens", rows)
             if there["file"].isna().any():
                 raise ValueError(
-                    f"{there['file'].isna().sum()} of {len(rows)} pictures have no patch vectors in {self.folder.name}. "
-                    "Encode them with tokens=True (--tokens)."
+                    f"{there['file'].isna().sum()} of {len(rows)} pictures have no patch vectors in {self.folder.name}:"
+                    " encode them with tokens=True (--tokens)."
                 )
             patches = self._gather(there, "tokens").view(len(rows), grid[0] * grid[1], -1)
         names = image_names(rows["path"].tolist())
@@ -356,7 +361,10 @@ class Store:
     def to_arrow(self) -> pa.Table:
         """All of the newest rows: path, sha256, size, modified, vector (fixed-size list) and the labels."""
         rows = self.rows()
-        tables = [self._read(self.folder / str(f)).take(g["row"].to_numpy(np.int64)) for f, g in rows.groupby("file", sort=False)]
+        tables = [
+            self._read(self.folder / str(f)).take(g["row"].to_numpy(np.int64))
+            for f, g in rows.groupby("file", sort=False)
+        ]
         tables = tables or [pa.table({"path": pa.array([], pa.string())})]
         return pa.concat_tables(tables, promote_options="permissive").replace_schema_metadata(self.meta)
 
@@ -415,7 +423,7 @@ class Store:
             queries = encode_texts(model, processor, queries)
         if isinstance(queries, StoredEncodings) and queries.meta["weights_sha256"] != self.meta["weights_sha256"]:
             raise ValueError(
-                f"{self.folder.name} holds vectors of {_made_by(self.meta)}, the queries are of {_made_by(queries.meta)}."
+                f"{self.folder.name} holds vectors of {_made_by(self.meta)}, the queries of {_made_by(queries.meta)}."
             )
         names: list[Any] = list(range(len(queries)))
         if isinstance(queries, TextEncodings):
@@ -502,13 +510,15 @@ class ShardWriter:
         tokens: torch.Tensor | None = None,
         scores: torch.Tensor | None = None,
     ) -> None:
-        """Rows of path, sha256, size, modified (and labels), and as many vectors [n, D], tokens [n, P, D], scores [n, K]."""
+        """Rows of path, sha256, size, modified and labels; as many vectors [n, D], tokens [n, P, D], scores [n, K]."""
         for name, values in (("vector", features), ("tokens", tokens), ("scores", scores)):
             if values is None:
                 continue
             if len(values) != len(rows):
                 raise ValueError(f"{len(values)} {name} for {len(rows)} pictures.")
-            values = values.detach().to("cpu", torch.float32 if name == "scores" else getattr(torch, self.meta["dtype"]))
+            values = values.detach().to(
+                "cpu", torch.float32 if name == "scores" else getattr(torch, self.meta["dtype"])
+            )
             bad = (~values.flatten(1).isfinite()).any(1).nonzero().flatten().tolist()
             if bad:
                 raise ValueError(
@@ -612,7 +622,7 @@ def _number(path: Path) -> int:
 
 
 def _layout(schema: pa.Schema) -> dict[str, Any]:
-    """Vectors have no value twice: a dictionary of them costs thrice the time. Split by byte they shrink by a seventh."""
+    """Vectors repeat no value: a dictionary costs thrice the time. Split by byte they shrink by a seventh."""
     lists = [f"{f.name}.list.element" for f in schema if pa.types.is_fixed_size_list(f.type)]
     plain = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
     return {
@@ -634,11 +644,15 @@ def _beside(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        said = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "files may not be larger"}
+        said = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the quota is used up",
+            errno.EFBIG: "files may not be larger",
+        }
         raise OSError(
             error.errno,
-            f"{path.name} could not be written: {said.get(error.errno or 0, error.strerror or error)}. The shards before "
-            "it are whole. Make room, and run the same command again: it goes on where this one stopped",
+            f"{path.name} could not be written: {said.get(error.errno or 0, error.strerror or error)}. The shards "
+            "before it are whole. Make room, and run the same command again: it goes on where this one stopped",
         ) from error
     finally:
         with suppress(OSError):
@@ -661,6 +675,6 @@ def _damaged(file: Path, error: Exception) -> Exception:
     if isinstance(error, PermissionError):
         return PermissionError(error.errno, f"{file.name} may not be read. Ask its owner")
     return ValueError(
-        f"{file.name} is damaged ({str(error).splitlines()[0][:120]}). Restore it from a copy; or delete it and run the "
-        "same command again: its pictures are then encoded anew."
+        f"{file.name} is damaged ({str(error).splitlines()[0][:120]}). Restore it from a copy; or delete it and run "
+        "the same command again: its pictures are then encoded anew."
     )

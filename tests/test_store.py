@@ -47,7 +47,9 @@ def save(path: Path, seed: int) -> None:
 
 def close(one: torch.Tensor, other: torch.Tensor) -> None:
     """Equal but for the batches that they were computed in."""
-    torch.testing.assert_close(one.float(), other.float(), atol=1e-3 if torch.float16 in (one.dtype, other.dtype) else 1e-5, rtol=1e-3)
+    torch.testing.assert_close(
+        one.float(), other.float(), atol=1e-3 if torch.float16 in (one.dtype, other.dtype) else 1e-5, rtol=1e-3
+    )
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -225,7 +227,9 @@ def test_concept_scores_as_they_come(tiny, photos, tmp_path):
 
 def test_a_reduction_of_ones_own(tiny, photos, tmp_path):
     options = Options(concepts=("length",), recipe="mine")
-    into_store(*tiny, photos, tmp_path / "s", options=options, reduce=lambda part: part.tokens.norm(dim=-1).mean(1, True))
+    into_store(
+        *tiny, photos, tmp_path / "s", options=options, reduce=lambda part: part.tokens.norm(dim=-1).mean(1, True)
+    )
     images = helpers.encode_images(*tiny, sorted(photos.iterdir()), tokens=True)
     found = Store(tmp_path / "s").concepts()["length"].to_numpy()
     np.testing.assert_allclose(found, images.tokens.norm(dim=-1).mean(1).numpy(), rtol=1e-5)
@@ -264,7 +268,9 @@ def test_top_k_in_chunks_is_that_of_the_whole():
 
 
 def test_search_finds_the_picture_itself_and_gives_its_labels(tiny, photos, tmp_path, monkeypatch):
-    items = [helpers.encode.Item(str(p), "file", str(p), labels={"n": k}) for k, p in enumerate(sorted(photos.iterdir()))]
+    items = [
+        helpers.encode.Item(str(p), "file", str(p), labels={"n": k}) for k, p in enumerate(sorted(photos.iterdir()))
+    ]
     into_store(*tiny, items, tmp_path / "store", rows=5)
     store = Store(tmp_path / "store")
     queries = helpers.encode_images(*tiny, [photos / "04.png", photos / "09.png"])
@@ -303,7 +309,11 @@ def test_faiss_finds_the_same(tiny, photos, tmp_path):
 
 def test_without_faiss_it_says_so(monkeypatch):
     real = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", lambda n, *a, **k: (_ for _ in ()).throw(ImportError(n)) if n == "faiss" else real(n, *a, **k))
+    monkeypatch.setattr(
+        builtins,
+        "__import__",
+        lambda n, *a, **k: (_ for _ in ()).throw(ImportError(n)) if n == "faiss" else real(n, *a, **k),
+    )
     with pytest.raises(ImportError, match="faiss-cpu"):
         faiss_index(torch.rand(3, 4))
 
@@ -408,7 +418,7 @@ def test_a_folder_that_changes_under_the_run(tiny, photos, tmp_path, monkeypatch
 
 
 def test_two_runs_into_one_store(tiny, photos, tmp_path):
-    with Store(tmp_path / "store", create=True).writing(), pytest.raises(RuntimeError, match="Another run .* store"):
+    with Store(tmp_path / "store", create=True).writing(), pytest.raises(RuntimeError, match=r"Another run .* store"):
         into_store(*tiny, photos, tmp_path / "store")
     assert into_store(*tiny, photos, tmp_path / "store").encoded == 12  # the lock is gone
 
@@ -506,7 +516,7 @@ def test_folders_that_are_no_store(tmp_path, photos):
     with pytest.raises(ValueError, match="empty holds no shard"):
         Store(tmp_path / "empty")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "empty" / "vectors-000000-00.parquet")
-    with pytest.raises(ValueError, match="vectors-000000-00.parquet was not written"):
+    with pytest.raises(ValueError, match=r"vectors-000000-00.parquet was not written"):
         Store(tmp_path / "empty")
 
 
@@ -518,7 +528,7 @@ def test_vectors_that_float16_cannot_hold_are_refused(tiny, photos, tmp_path):
     tasks, _ = plan(list_items(photos), store, encoder.meta, options)
     from helpers.store import ShardWriter
 
-    with pytest.raises(ValueError, match="a.png.*float16"), ShardWriter(store, 0, encoder.meta) as writer:
+    with pytest.raises(ValueError, match=r"a.png.*float16"), ShardWriter(store, 0, encoder.meta) as writer:
         writer.add([{"path": "a.png", "sha256": "", "size": 1, "modified": 1}], torch.full((1, 64), 1e6))
     assert not store.shards()
     assert len(tasks) == 1
@@ -572,7 +582,9 @@ def test_the_command_tells_of_failures_and_faults(tiny_model_folder, photos, tmp
     assert "11 encoded" in out and "03.png" in out
     with pytest.raises(SystemExit):
         main([*arguments, "--address", "ray://x"])
-    done = command(tmp_path / "absent-folder", "--out", tmp_path / "s2", "--model", tiny_model_folder, stderr=-1, stdout=-1)
+    done = command(
+        tmp_path / "absent-folder", "--out", tmp_path / "s2", "--model", tiny_model_folder, stderr=-1, stdout=-1
+    )
     said = done.communicate()
     assert done.returncode in (1, 3)
     assert "absent-folder" in "".join(said)

@@ -196,8 +196,8 @@ def plan(
         if item.path not in done:
             return "encode"
         sha256, *stat = done[item.path]
-        now = _stat(item) if check == "time" or item.kind in ("url", "member", "tile") else None
         try:
+            now = _stat(item) if check == "time" or item.kind in ("url", "member", "tile") else None
             same = list(now) == stat if now else stamp_of(item).sha256 == sha256
         except (OSError, ValueError):  # it cannot be read: the encoder will say so
             same = False
@@ -214,7 +214,9 @@ def plan(
         per_picture = high * wide * int(meta["width"]) * (2 if options.dtype == "float16" else 4)
         rows = max(1, min(rows, TOKEN_BYTES // per_picture))
     number = store.next_number()
-    tasks = [Task(number + k, tuple(todo[at : at + rows]), (), labels) for k, at in enumerate(range(0, len(todo), rows))]
+    tasks = [
+        Task(number + k, tuple(todo[at : at + rows]), (), labels) for k, at in enumerate(range(0, len(todo), rows))
+    ]
     number += len(tasks)
     for k, at in enumerate(range(0, len(relabel), ROWS)):
         tasks.append(Task(number + k, (), tuple(relabel[at : at + ROWS]), labels))
@@ -313,8 +315,10 @@ class Encoder:
             writer.fail(one.item.path, None, "The file changed while it was read. Run again when it stays as it is.")
         if not kept:
             return
-        rows = [{**one.item.labels, **dict(zip(KEYS, (one.item.path, *vars(one.stamp).values()), strict=True))} for one in
-                (ones[k] for k in kept)]
+        rows = [
+            {**one.item.labels, **dict(zip(KEYS, (one.item.path, *vars(one.stamp).values()), strict=True))}
+            for one in (ones[k] for k in kept)
+        ]
         tokens = part.tokens[kept] if self.options.tokens else None
         scores = None
         if self.options.concepts and self.reduce is not None:
@@ -394,7 +398,9 @@ def _labels(items: Sequence[Item], store: Store) -> pa.Schema:
         try:
             kind = pa.array([item.labels.get(name) for item in items], from_pandas=True).type
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ValueError(f"The labels {name!r} are of several kinds ({error}). Make them all text or numbers.") from error
+            raise ValueError(
+                f"The labels {name!r} are of several kinds ({error}). Make them all text or numbers."
+            ) from error
         fields.append(pa.field(name, pa.string() if pa.types.is_null(kind) else kind))
     schema = pa.schema(fields)
     try:

@@ -30,7 +30,9 @@ from helpers.store import ROWS, Store
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     said = argparse.ArgumentParser("python -m helpers.encode", description=(__doc__ or "").split("\n\n")[0])
-    said.add_argument("source", nargs="+", help="folders, pictures, tars, DICOM files, slides, lists (.txt), tables, addresses")
+    said.add_argument(
+        "source", nargs="+", help="folders, pictures, tars, DICOM files, slides, lists (.txt), tables, addresses"
+    )
     said.add_argument("--out", required=True, help="the store, a folder; new, or one to go on with")
     said.add_argument("--model", help=f"folder or hub id; by default {MODEL_VARIABLE}, else the model that ships")
     said.add_argument("--revision", help="of a hub id")
@@ -39,12 +41,18 @@ def parser() -> argparse.ArgumentParser:
     said.add_argument("--dtype", default="float16", choices=("float16", "float32"), help="of the stored vectors")
     said.add_argument("--pixels", default="exact", choices=("exact", "fast"), help="as helpers.encode_images takes it")
     said.add_argument("--tokens", action="store_true", help="store the patch vectors too")
-    said.add_argument("--concepts", nargs="+", default=[], metavar="PHRASE", help="reduce the patches to a score for each")
+    said.add_argument(
+        "--concepts", nargs="+", default=[], metavar="PHRASE", help="reduce the patches to a score for each"
+    )
     said.add_argument("--recipe", default="training", choices=RECIPES, help="of that reduction")
-    said.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="black and white of 16-bit pictures")
+    said.add_argument(
+        "--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="black and white of 16-bit pictures"
+    )
     said.add_argument("--batch-size", type=int, default=32, help="pictures the model gets at a time")
     said.add_argument("--rows", type=int, default=ROWS, help="pictures in a shard")
-    said.add_argument("--check", default="hash", choices=("hash", "time"), help="how a file is compared with what is there")
+    said.add_argument(
+        "--check", default="hash", choices=("hash", "time"), help="how a file is compared with what is there"
+    )
     said.add_argument("--root", help="store paths relative to this folder")
     said.add_argument("--tile", type=int, default=TILE, help="side of a slide's tiles in pixels")
     said.add_argument("--engine", choices=ENGINES, help="more than one worker")

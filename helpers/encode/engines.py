@@ -13,7 +13,6 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from helpers.encode import Encoder, Options, Summary, Task
 from helpers.loading import load
@@ -100,7 +99,9 @@ def run_daft(
     try:
         import daft
     except ImportError as error:
-        raise ImportError("Daft is not installed: pip install 'conceptclip-notebooks[scale]', or go without --engine.") from error
+        raise ImportError(
+            "Daft is not installed: pip install 'conceptclip-notebooks[scale]', or go without --engine."
+        ) from error
     if address is not None:
         _start_ray(address)
         daft.set_runner_ray(None if address == "local" else address, noop_if_initialized=True)
@@ -119,15 +120,17 @@ def run_daft(
     except Exception as error:  # Daft raises its own classes, and those of Ray
         said = " ".join(str(error).split())[-300:]
         raise RuntimeError(
-            f"The engine stopped after {done} of {len(tasks)} shards ({type(error).__name__}: …{said}). What is written "
-            "is whole: run the same command again, and it goes on where this one stopped."
+            f"The engine stopped after {done} of {len(tasks)} shards ({type(error).__name__}: …{said}). What is "
+            "written is whole: run the same command again, and it goes on where this one stopped."
         ) from error
 
 
 def _start_ray(address: str) -> None:
     """Ray without its usage report; its workers at the usual priority, not at nice 15 as by default."""
     os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine needs longer than the 30 s it is given
+    os.environ.setdefault(
+        "RAY_raylet_start_wait_time_s", "120"
+    )  # a busy machine needs longer than the 30 s it is given
     try:
         import ray
     except ImportError as error:

@@ -145,7 +145,9 @@ def _table(path: Path, tile: int) -> Iterator[Item]:
         raise ValueError(f"{path.name}: cannot be read as a table ({error}).") from error
     column = next((name for name in PATH_COLUMNS if name in table.columns), None)
     if column is None:
-        raise ValueError(f"{path.name}: no column {', '.join(PATH_COLUMNS)}. It has: {', '.join(map(str, table.columns))}.")
+        raise ValueError(
+            f"{path.name}: no column {', '.join(PATH_COLUMNS)}. It has: {', '.join(map(str, table.columns))}."
+        )
     if table[column].isna().any():
         raise ValueError(f"{path.name}: row {int(table[column].isna().argmax())} names no file in column {column!r}.")
     labels = table.drop(columns=column).astype(object)
@@ -216,7 +218,9 @@ def _tiles(path: Path, side: int) -> Iterator[Item]:
         with openslide.OpenSlide(str(path)) as slide:
             width, height = slide.dimensions
             across, down = width // side, height // side
-            whole = np.asarray(slide.get_thumbnail((across * 8, down * 8)).convert("HSV").resize((across * 8, down * 8)))
+            whole = np.asarray(
+                slide.get_thumbnail((across * 8, down * 8)).convert("HSV").resize((across * 8, down * 8))
+            )
     except openslide.OpenSlideError as error:
         raise ValueError(f"{path.name}: not a slide that OpenSlide reads ({error}).") from error
     coloured = (whole[..., 1] > 20).reshape(down, 8, across, 8).mean((1, 3))
@@ -245,7 +249,9 @@ def read(item: Item, window: tuple[float, float] | None = None) -> tuple[Any, St
             return _read_tile(item)
         data = _bytes(item)
     except (OSError, KeyError) as error:
-        raise ValueError(f"{name}: cannot be read ({type(error).__name__}: {error}). Check that it is there.") from error
+        raise ValueError(
+            f"{name}: cannot be read ({type(error).__name__}: {error}). Check that it is there."
+        ) from error
     stamp = Stamp(hashlib.sha256(data).hexdigest(), item.size or len(data), item.modified)
     if item.kind == "dicom":
         return dicom_pixels(data, name, window), stamp
@@ -291,7 +297,9 @@ def dicom_pixels(data: bytes, name: str, window: tuple[float, float] | None = No
     try:
         file = pydicom.dcmread(io.BytesIO(data))
         if int(file.get("NumberOfFrames", 1) or 1) > 1:
-            raise ValueError(f"{name} holds {file.NumberOfFrames} frames, and a picture is one. Export the one you need.")
+            raise ValueError(
+                f"{name} holds {file.NumberOfFrames} frames, and a picture is one. Export the one you need."
+            )
         colour = int(file.get("SamplesPerPixel", 1)) == 3
         pixels = pydicom.pixels.pixel_array(file)  # YCbCr comes back as RGB
         if colour and pixels.dtype == np.uint8:
@@ -325,7 +333,9 @@ def _own_window(file: Any, name: str) -> tuple[float, float]:
         return float(center - 0.5 - (width - 1) / 2), float(center - 0.5 + (width - 1) / 2)
     if int(file.get("BitsStored", 16)) == 8:
         return 0.0, 255.0
-    raise ValueError(f"{name} names no plain window. Pass the values of black and white: window=(low, high) (--window).")
+    raise ValueError(
+        f"{name} names no plain window. Pass the values of black and white: window=(low, high) (--window)."
+    )
 
 
 def _read_tile(item: Item) -> tuple[Image.Image, Stamp]:
@@ -424,7 +434,9 @@ def _relative(path: str, above: Path) -> str:
     try:
         return Path(head).relative_to(above).as_posix() + sep + inside
     except ValueError as error:
-        raise ValueError(f"{Path(head).name} does not lie in {above.name}, the root. Name a folder above it.") from error
+        raise ValueError(
+            f"{Path(head).name} does not lie in {above.name}, the root. Name a folder above it."
+        ) from error
 
 
 def _name(source: Any) -> str:

@@ -19,15 +19,22 @@ def exercise_13_a(answer: Any) -> str:
         },
         index=[5, 3, 8, 1, 0, 2, 9],
     )
-    for some, expected in ((rows, [(2, "c"), (4, "b"), (5, "a"), (6, "d")]), (rows.head(3), [(0, "b"), (1, "a"), (2, "c")])):
+    for some, expected in (
+        (rows, [(2, "c"), (4, "b"), (5, "a"), (6, "d")]),
+        (rows.head(3), [(0, "b"), (1, "a"), (2, "c")]),
+    ):
         found = answer(some.copy())
         expect(isinstance(found, pd.DataFrame), "give rows of the table, as a DataFrame.")
         paths = sorted(found["path"])
-        expect(len(set(paths)) == len(paths), f"{max(set(paths), key=paths.count)} counts twice: keep one row of a path.")
+        expect(
+            len(set(paths)) == len(paths), f"{max(set(paths), key=paths.count)} counts twice: keep one row of a path."
+        )
         wanted = some.iloc[[at for at, _ in expected]]
         expect(len(found) == len(wanted), f"{some['path'].nunique()} pictures are there, and you kept {len(found)}.")
         both = found.merge(wanted, on=["path", "shard", "sha256"])
-        expect(len(both) == len(wanted), "of two rows of one path the one of the later shard counts, whatever its hash.")
+        expect(
+            len(both) == len(wanted), "of two rows of one path the one of the later shard counts, whatever its hash."
+        )
     return "Nothing is ever changed in place: what is newer hides what is older."
 
 
@@ -41,7 +48,8 @@ def exercise_13_b(answer: Any) -> str:
         expected = vectors * (1 + patches)
         expect(not (patches and np.isclose(found, vectors)), "with patches there is a vector for each of them, too.")
         expect(
-            not (patches and np.isclose(found, vectors * patches)), "the picture's own vector is kept beside the patches."
+            not (patches and np.isclose(found, vectors * patches)),
+            "the picture's own vector is kept beside the patches.",
         )
         expect(not np.isclose(found * 8, expected), "that is too small by eight: bits and bytes?")
         expect(not np.isclose(found, expected / size), "that counts numbers; how many bytes has each?")
