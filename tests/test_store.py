@@ -279,7 +279,7 @@ def test_search_finds_the_picture_itself_and_gives_its_labels(tiny, photos, tmp_
     assert first["n"].tolist() == [4, 9]
     assert first["query"].tolist() == ["04.png", "09.png"]
     assert (first["cosine"] > 0.999).all()
-    monkeypatch.setattr("helpers.store.IN_MEMORY", 0)  # shard by shard
+    monkeypatch.setattr("helpers.store.shards.IN_MEMORY", 0)  # shard by shard
     streamed = Store(tmp_path / "store").search(queries, k=3)
     pd.testing.assert_frame_equal(streamed, found)
     save(photos / "new.png", 50)

@@ -1,25 +1,13 @@
-"""Vectors on disk with their provenance: a folder of Parquet shards that is appended to, resumed, scored and searched.
-
-    vectors-000004-9c1f.parquet    path, sha256, size, modified, vector, then the labels; one row a picture
-    tokens-000004-9c1f.parquet     path, sha256, tokens: the patch vectors of the same pictures, where asked for
-    concepts-000004-9c1f.parquet   path, sha256, scores: the patches reduced to one score a concept, where asked for
-    failures-000004-9c1f.parquet   path, sha256, problem: the pictures that could not be encoded
-
-A file is written beside its place and renamed, the vectors last: whatever happens, a shard is there as a whole or not
-at all. Nothing is changed afterwards. A picture that is encoded again gets a new row in a later shard, and the newest
-row of a path is the one that counts. Every shard says in its schema's metadata which model made it (`provenance`).
-"""
+"""The folder of shards: written, read, locked, searched. `Store` reads and `ShardWriter` makes one shard."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import importlib.metadata
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +20,14 @@ import pyarrow.parquet as pq
 import torch
 from filelock import FileLock, Timeout
 
-from .encoding import ImageEncodings, TextEncodings, encode_texts
-from .images import image_names
+from helpers.encoding import ImageEncodings, TextEncodings, encode_texts
+from helpers.images import image_names
+
+from .provenance import FORMAT, check_model, made_by
+from .search import faiss_index, top_k
 
 ROWS = 4096
 """Pictures in one shard, unless told otherwise: what a killed run has to do again at most, for each worker."""
-FORMAT = "conceptclip-store 1"
 KINDS = ("vectors", "tokens", "concepts", "failures")
 KEYS = ("path", "sha256", "size", "modified")
 MUST_AGREE = ("weights_sha256", "preprocessing", "pixels", "dtype", "width", "grid")
@@ -45,93 +35,6 @@ MUST_AGREE = ("weights_sha256", "preprocessing", "pixels", "dtype", "width", "gr
 NAME = re.compile(r"(\w+)-(\d{6,})-[0-9a-f]+\.parquet")
 IN_MEMORY = 4 * 2**30
 """Bytes of float32 vectors that `Store.search` keeps between two calls; above it reads the shards each time."""
-
-
-# --- where vectors come from ------------------------------------------------------------------------------------------
-
-
-def weights_hash(model: torch.nn.Module) -> str:
-    """SHA-256 over the names, shapes and values of all weights but the four scalars, which no vector depends on.
-
-    Values are rounded to bfloat16 first, so that one checkpoint has one hash in float32 and in bfloat16. Loaded in
-    float16 it has another: twice rounded is not the same.
-    """
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.named_parameters()):
-        if name.rpartition(".")[2] not in ("logit_scale", "logit_bias", "concept_logit_scale", "concept_logit_bias"):
-            digest.update(f"{name}{list(weight.shape)}".encode())
-            digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
-    return digest.hexdigest()
-
-
-def model_name(model: Any) -> tuple[str, str]:
-    """(id, revision) of a model: hub id and commit if it came from the hub's cache, else its folder's name and ""."""
-    path = Path(getattr(model, "name_or_path", "") or "unnamed")
-    hub = re.search(r"models--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]+)", str(path))
-    return (hub[1].replace("--", "/"), hub[2]) if hub else (path.name, "")
-
-
-def provenance(model: Any, processor: Any, *, pixels: str = "exact", dtype: str = "float16") -> dict[str, str]:
-    """What a shard says about itself: which model made its vectors, and how.
-
-    Args:
-        model, processor: from `helpers.load`.
-        pixels: "exact" or "fast", the path by which pictures became pixels (`encode_images`).
-        dtype: "float16" or "float32", of the stored vectors.
-
-    Returns:
-        Strings by name. The scales are **exponentiated**, as `scoring.scales` gives them, and are named so.
-    """
-    if dtype not in ("float16", "float32"):
-        raise ValueError(f"dtype must be 'float16' or 'float32', not {dtype!r}.")
-    if pixels not in ("exact", "fast"):
-        raise ValueError(f"pixels must be 'exact' or 'fast', not {pixels!r}.")
-    settings = processor.image_processor.to_dict()
-    kept = {key: settings.get(key) for key in ("size", "resample", "rescale_factor", "image_mean", "image_std")}
-    name, revision = model_name(model)
-    return {
-        "format": FORMAT,
-        "written_by": f"conceptclip-notebooks {_version()}",
-        "model_id": name,
-        "model_revision": revision,
-        "weights_sha256": weights_hash(model),
-        "model_dtype": str(model.dtype).removeprefix("torch."),
-        "preprocessing": json.dumps(kept, sort_keys=True),
-        "pixels": pixels,
-        "dtype": dtype,
-        "width": str(model.config.projection_dim),
-        "grid": "x".join(map(str, model.config.grid)),
-        "logit_scale_exponentiated": repr(float(model.logit_scale.detach().float().exp())),
-        "logit_bias": repr(float(model.logit_bias.detach().float())),
-        "concept_logit_scale_exponentiated": repr(float(model.concept_logit_scale.detach().float().exp())),
-        "concept_logit_bias": repr(float(model.concept_logit_bias.detach().float())),
-    }
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("conceptclip-notebooks")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "(not installed)"
-
-
-def _made_by(meta: dict[str, str]) -> str:
-    revision = f" at {meta['model_revision'][:12]}" if meta.get("model_revision") else ""
-    return (
-        f"{meta.get('model_id')}{revision} (weights {meta.get('weights_sha256', '')[:12]}, {meta.get('model_dtype')})"
-    )
-
-
-def check_model(meta: dict[str, str], model: Any, what: str) -> None:
-    """A ValueError that says which is which, unless `model` has the weights that made these vectors."""
-    if weights_hash(model) != meta["weights_sha256"]:
-        name, revision = model_name(model)
-        here = {"model_id": name, "model_revision": revision, "weights_sha256": weights_hash(model)}
-        here["model_dtype"] = str(model.dtype).removeprefix("torch.")
-        raise ValueError(
-            f"{what} holds vectors of {_made_by(meta)}, and this model is {_made_by(here)}: their vectors lie in "
-            "different spaces. Load the model of the store (in its dtype), or encode the pictures into another store."
-        )
 
 
 @dataclass(repr=False)
@@ -147,9 +50,6 @@ class StoredEncodings(ImageEncodings):
     def check(self, model: Any) -> None:
         """A ValueError that says which is which, unless `model` made these vectors."""
         check_model(self.meta, model, "This store")
-
-
-# --- the store --------------------------------------------------------------------------------------------------------
 
 
 class Store:
@@ -193,7 +93,7 @@ class Store:
         self._searched: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
-        made = f"of {_made_by(self.meta)}" if self.meta else "empty"
+        made = f"of {made_by(self.meta)}" if self.meta else "empty"
         return f"Store({self.folder.name}: {len(self)} pictures, {made})"
 
     def __len__(self) -> int:
@@ -216,7 +116,7 @@ class Store:
         if differ:
             told = "; ".join(f"{key} {self.meta.get(key)} there, {meta.get(key)} here" for key in differ)
             raise ValueError(
-                f"{self.folder.name} holds vectors of {_made_by(self.meta)}; {what} is of {_made_by(meta)}. They "
+                f"{self.folder.name} holds vectors of {made_by(self.meta)}; {what} is of {made_by(meta)}. They "
                 f"differ in {told}. Use the same model and settings, or another store."
             )
 
@@ -423,7 +323,7 @@ class Store:
             queries = encode_texts(model, processor, queries)
         if isinstance(queries, StoredEncodings) and queries.meta["weights_sha256"] != self.meta["weights_sha256"]:
             raise ValueError(
-                f"{self.folder.name} holds vectors of {_made_by(self.meta)}, the queries of {_made_by(queries.meta)}."
+                f"{self.folder.name} holds vectors of {made_by(self.meta)}, the queries of {made_by(queries.meta)}."
             )
         names: list[Any] = list(range(len(queries)))
         if isinstance(queries, TextEncodings):
@@ -566,52 +466,6 @@ class ShardWriter:
 
     def _write(self, kind: str, table: pa.Table, **more: str) -> None:
         self.store.write(kind, self.number, table.replace_schema_metadata(self.meta | more), self.token)
-
-
-# --- search, on tensors -----------------------------------------------------------------------------------------------
-
-
-def top_k(
-    queries: torch.Tensor, chunks: Iterable[torch.Tensor], k: int, *, rows: int = 65536
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Exact search: the k largest dot products of each query, chunk by chunk.
-
-    Args:
-        queries: float [Q, D].
-        chunks: tensors [n, D] of any floating type, one after the other; all of them together are what is searched.
-        k: how many; fewer are returned where there are fewer vectors.
-        rows: how many are multiplied at a time, so that Q × rows scores are the memory needed.
-
-    Returns:
-        (values, positions): float32 and int64 [Q, k], the largest first.
-    """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}.")
-    values = torch.empty(len(queries), 0)
-    found = torch.empty(len(queries), 0, dtype=torch.long)
-    start = 0
-    for chunk in chunks:
-        for part in chunk.split(rows):
-            best = (queries.float() @ part.float().T).topk(min(k, len(part)), dim=1)
-            values, found = torch.cat([values, best.values], 1), torch.cat([found, best.indices + start], 1)
-            values, order = values.topk(min(k, values.shape[1]), dim=1)
-            found, start = found.gather(1, order), start + len(part)
-    return values, found
-
-
-def faiss_index(features: torch.Tensor) -> Any:
-    """A faiss index of float16 vectors [N, D] by dot product: half the memory of float32, every vector compared.
-
-    Raises:
-        ImportError: faiss is not installed.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError("faiss is not installed: pip install faiss-cpu, or search without it.") from error
-    index = faiss.IndexScalarQuantizer(features.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    index.add(features.float().numpy())
-    return index
 
 
 # --- small things -----------------------------------------------------------------------------------------------------
