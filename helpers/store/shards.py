@@ -169,7 +169,8 @@ class Store:
         if failed:
             newest = every.drop_duplicates("path", keep="last")
             return newest[newest["problem"].notna()][["path", "sha256", "problem"]].reset_index(drop=True)
-        return seen[seen["problem"].isna()][[*KEYS, "file", "row"]].reset_index(drop=True)
+        good = seen[seen["problem"].isna()][[*KEYS, "file", "row"]].reset_index(drop=True)
+        return good.astype({"size": "int64", "modified": "int64", "row": "int64"})
 
     def _every_row(self) -> pd.DataFrame:
         """Vectors and failures of all shards, oldest first; `hides`: a failure that older vectors do not outlive."""
@@ -180,8 +181,11 @@ class Store:
             for kind, file in files:
                 columns = list(KEYS) if kind == "vectors" else ["path", "sha256", "problem"]
                 part = self._read(file, columns).to_pandas()
+                part = part.astype({name: "Int64" for name in columns if name in ("size", "modified")})
                 parts.append(part.assign(file=file.name, row=np.arange(len(part)), number=_number(file)))
             every = pd.concat(parts[1:] or parts, ignore_index=True).reindex(columns=parts[0].columns)
+            # Failures have neither: as floats, times in ns would lose their last digits.
+            every = every.astype({"size": "Int64", "modified": "Int64"})
             every = every.sort_values("number", kind="stable", ignore_index=True)
             good = pd.MultiIndex.from_frame(every.loc[every["problem"].isna(), ["path", "sha256"]])
             same = pd.MultiIndex.from_frame(every[["path", "sha256"]]).isin(good)
