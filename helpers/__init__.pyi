@@ -14,8 +14,8 @@ from . import (
     store,
     tokens,
 )
-from .course import check
-from .datasets import image_folder, load_atlas
+from .course import check, holds
+from .datasets import image_folder, load_atlas, load_cells
 from .encoding import encode_images, encode_texts, iter_image_encodings, load_encodings
 from .explorer import CellDesigner, ConceptExplorer
 from .loading import MODEL_ID, load
@@ -47,11 +47,13 @@ __all__ = [
     "encode_texts",
     "encoding",
     "explanations",
+    "holds",
     "image_folder",
     "images",
     "iter_image_encodings",
     "load",
     "load_atlas",
+    "load_cells",
     "load_encodings",
     "logits",
     "macro_auroc",

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 
 from .encoding import ImageEncodings, encode_texts, iter_image_encodings, joint_tokens
 from .images import as_image_list
+from .loading import unwrap
+from .settings import without_autocast
 from .store import StoredEncodings
 from .tokens import concept_vectors, fill, last_position_vectors
 
@@ -45,6 +47,7 @@ RELEASED_SCALES = Scales(float(np.exp(4.570648)), -11.161472, float(np.exp(4.511
 
 def scales(model) -> Scales:
     """The model's four scalars, as numbers. Its parameters hold the scales' logarithms: here they are exponentiated."""
+    model = unwrap(model)
     return Scales(
         float(model.logit_scale.detach().float().exp()),
         float(model.logit_bias.detach().float()),
@@ -53,6 +56,7 @@ def scales(model) -> Scales:
     )
 
 
+@without_autocast
 def logits(image_features: torch.Tensor, text_features: torch.Tensor, scale, bias=0.0) -> torch.Tensor:
     """`scale * image_features @ text_features.T + bias`, as the model was trained to read cosines.
 
@@ -152,6 +156,7 @@ def top_count(patches: int) -> int:
     return max(1, round(patches * AUTHORS_TOP[0] / AUTHORS_TOP[1]))
 
 
+@without_autocast
 def local_scores(tokens: torch.Tensor, vectors: torch.Tensor, *, recipe: str, top: int | None = None) -> torch.Tensor:
     """One cosine for each image and concept, from the image's patches.
 
@@ -236,6 +241,7 @@ def zero_shot(
 # --- concept annotation -----------------------------------------------------------------------------------------------
 
 
+@without_autocast
 def annotate(
     model,
     processor,

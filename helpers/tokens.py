@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings, joint_tokens
+from .loading import unwrap
+from .settings import without_autocast
 from .store import StoredEncodings
 
 # --- pieces of text ---------------------------------------------------------------------------------------------------
@@ -242,8 +244,8 @@ class PatchGrid:
 
 def patch_grid(model) -> PatchGrid:
     """The patch geometry of a model, from its configuration."""
-    h, w = model.config.grid
-    return PatchGrid(h, w, model.config.vision_config.patch_size, model.config.vision_config.image_size)
+    config = unwrap(model).config
+    return PatchGrid(*config.grid, config.vision_config.patch_size, config.vision_config.image_size)
 
 
 def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
@@ -268,6 +270,7 @@ def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
 # --- text against patches ---------------------------------------------------------------------------------------------
 
 
+@without_autocast
 def cosine_maps(tokens: torch.Tensor, vectors: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Cosine of every patch with every vector.
 

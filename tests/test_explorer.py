@@ -137,7 +137,7 @@ def test_a_region_that_is_everything_or_nothing(session, sight):
     assert sight.similar(range(16)) == []
     with pytest.raises(ValueError, match="no patch"):
         sight.region([], phrases)
-    with pytest.raises(ValueError, match="by must be"):
+    with pytest.raises(ValueError, match="'luck'"):
         sight.region([1], phrases, by="luck")
 
 
@@ -175,7 +175,7 @@ def test_any_image_that_can_be_encoded_can_be_looked_at(session, sight, tmp_path
     upright = session.look(picture().transpose(Image.Transpose.ROTATE_270))
     assert np.array_equal(np.asarray(turned.image), np.asarray(upright.image))
     assert torch.allclose(turned.patches, upright.patches, atol=1e-5)
-    with pytest.raises(ValueError, match=r"deep.png has more than 8 bits"):
+    with pytest.raises(ValueError, match=r"deep\.png"):
         Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
         session.look(tmp_path / "deep.png")
 
@@ -197,7 +197,7 @@ def test_a_typical_cell_is_the_most_frequent_one_and_has_no_type():
     for cell_type in CELL_TYPES:
         cell = typical_cell(cell_type)
         assert cell.cell_type is None and occurrences(cell)[cell_type] > 10
-    with pytest.raises(ValueError, match="no type"):
+    with pytest.raises(ValueError, match="'erythrocyte'"):
         typical_cell("erythrocyte")
 
 
@@ -216,7 +216,7 @@ def test_granules_come_as_they_went():
     bare = typical_cell("lymphocyte")
     assert follow(bare, "granularity", "yes", granules=("round", "red")).granule_colour == "red"
     assert follow(bare, "granule_colour", "purple", granules=("round", "red")).granule_type == "round"
-    with pytest.raises(ValueError, match="no attribute"):
+    with pytest.raises(ValueError, match="'mood'"):
         follow(bare, "mood", "sad")
 
 
@@ -297,10 +297,10 @@ def test_other_cells_for_other_seeds(design):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ({"attribute": "mood"}, "no attribute"),
-        ({"seeds": 2}, "3 or more"),
-        ({"base": "blue"}, "no value"),
-        ({"others": "some"}, "others must"),
+        ({"attribute": "mood"}, "'mood'"),
+        ({"seeds": 2}, "seeds"),
+        ({"base": "blue"}, "'blue'"),
+        ({"others": "some"}, "others"),
     ],
 )
 def test_a_sweep_that_makes_no_sense(design, arguments, said):

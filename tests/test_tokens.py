@@ -50,7 +50,7 @@ def test_spans_are_found_by_characters(prompts):
 
 @pytest.mark.parametrize(
     ("phrase", "problem"),
-    [("monocyte", "stands 0 times"), ("e", "stands"), ("", "stands"), ((3, 3), "do not lie"), ((0, 999), "do not lie")],
+    [("monocyte", "'monocyte'"), ("e", "'e'"), ("", "''"), ((3, 3), r"3.*3"), ((0, 999), "999")],
 )
 def test_spans_that_are_not_there(prompts, phrase, problem):
     with pytest.raises(ValueError, match=problem):
@@ -87,7 +87,7 @@ def test_projected_and_unprojected_tokens_never_meet(tiny, prompts, encoded, tmp
         lambda: helpers.zero_shot(*tiny, raw, ["band", "round"], alpha=0.5),
         lambda: helpers.annotate(*tiny, raw, ["band"], alpha=0.5),
     ):
-        with pytest.raises(ValueError, match="are unprojected"):
+        with pytest.raises(ValueError, match="unprojected"):
             use()
 
 
@@ -113,7 +113,7 @@ def test_span_vector_is_the_mean_over_its_positions(prompts):
     torch.testing.assert_close(moved, prompts.tokens[0, 6:9].mean(0))
     moved = helpers.tokens.span_vector(prompts, 0, "segmented nucleus", offset=1)
     torch.testing.assert_close(moved, prompts.tokens[0, 8:11].mean(0))
-    with pytest.raises(ValueError, match="leaves"):
+    with pytest.raises(ValueError, match="2"):
         helpers.tokens.span_vector(prompts, 0, "segmented nucleus", offset=2)
 
 
@@ -217,11 +217,11 @@ def test_concept_maps_patch_by_patch_by_hand(tiny, encoded):
 
 def test_maps_refuse_what_does_not_lie_in_the_joint_space(tiny, encoded):
     raw = helpers.encode_texts(*tiny, ["nucleus"], tokens="unprojected").tokens[0]
-    with pytest.raises(ValueError, match=r"text_proj and image_proj"):
+    with pytest.raises(ValueError, match="text_proj"):
         helpers.tokens.cosine_maps(encoded.tokens, raw, encoded.grid)
     with pytest.raises(ValueError, match="NaN"):
         helpers.tokens.cosine_maps(encoded.tokens * torch.nan, torch.ones(1, 32), encoded.grid)
-    with pytest.raises(ValueError, match="do not fill"):
+    with pytest.raises(ValueError, match="3 x 4"):
         helpers.tokens.cosine_maps(encoded.tokens, torch.ones(1, 32), (3, 4))
     without = helpers.encode_images(*tiny, [data.chelsea()])
     with pytest.raises(ValueError, match="tokens=True"):
@@ -238,5 +238,5 @@ def test_token_maps_leave_out_padding(tiny, prompts, encoded):
 def test_top_patches():
     map_ = torch.tensor([[0.1, 0.9], [0.5, -1.0]])
     assert helpers.tokens.top_patches(map_, 2) == [(1, pytest.approx(0.9)), (2, pytest.approx(0.5))]
-    with pytest.raises(ValueError, match="4 patches"):
+    with pytest.raises(ValueError, match="4"):
         helpers.tokens.top_patches(map_, 5)
