@@ -10,6 +10,7 @@ from . import (
     metrics,
     plots,
     scoring,
+    store,
     tokens,
 )
 from .course import check, holds
@@ -66,6 +67,7 @@ __all__ = [
     "scales",
     "scoring",
     "setup",
+    "store",
     "tokens",
     "write_report",
     "zero_shot",

@@ -18,6 +18,7 @@ from scipy.ndimage import map_coordinates
 from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings, joint_tokens
 from .loading import unwrap
 from .settings import without_autocast
+from .store import StoredEncodings
 
 # --- pieces of text ---------------------------------------------------------------------------------------------------
 
@@ -385,6 +386,8 @@ def usable(model, encodings: ImageEncodings, *, tokens: bool = False) -> ImageEn
         ValueError: another width than the model's joint space; a NaN or infinite value (the picture is named); no
             patch vectors where they are needed, unprojected ones, or another number of them than the model's.
     """
+    if isinstance(encodings, StoredEncodings):
+        encodings.check(model)  # a store knows which weights made its vectors
     config = unwrap(model).config
     width = config.projection_dim
     parts = [("", encodings.features)] + ([("patch ", joint_tokens(encodings))] if tokens else [])
