@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .conceptclip import ConceptCLIPImageProcessor
+from .files import beside
 from .images import ImageError, as_image_list, image_names, read_image
 from .loading import evaluating, unwrap
 
@@ -722,35 +723,45 @@ def load_encodings(path: str | os.PathLike) -> TextEncodings | ImageEncodings:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path.name}: no such file. Encode and save first.")
+        raise ValueError(f"{path.name}: there, but no file." if path.exists() else f"{path.name}: no such file.")
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:  # safetensors raises its own class, built in Rust
         raise ValueError(f"{path.name}: not a readable safetensors file ({error}). Encode and save again.") from error
-    kind, extra = meta.get("kind"), json.loads(meta.get("extra", "{}"))
+    try:
+        return _restored(meta.get("kind"), tensors, json.loads(meta.get("extra", "{}")))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever other programs write into such files
+        raise ValueError(
+            f"{path.name}: a safetensors file, but not written by helpers' save() ({error}). Encode and save again."
+        ) from error
+
+
+def _restored(kind: str | None, tensors: dict, extra: dict) -> TextEncodings | ImageEncodings:
     tensors.setdefault("tokens", None)
     if kind == "texts":
-        return TextEncodings(**tensors, **extra)
-    if kind == "images":
-        extra["grid"] = tuple(extra["grid"])
-        extra["failures"] = _failures(extra["failures"])
-        return ImageEncodings(**tensors, **extra)
-    raise ValueError(f"{path.name}: a safetensors file, but not written by helpers' save().")
+        found: TextEncodings | ImageEncodings = TextEncodings(**tensors, **extra)
+        rows = {"texts": len(found.texts), "pieces": len(found.pieces), "mask": len(found.mask)}
+    elif kind == "images":
+        extra |= {"grid": tuple(extra["grid"]), "failures": _failures(extra["failures"])}
+        found = ImageEncodings(**tensors, **extra)
+        rows = {"names": len(found.names), "index": len(found.index)}
+    else:
+        raise ValueError(f"of the kind {kind!r}")
+    if found.features.ndim != 2 or not found.features.is_floating_point():
+        raise ValueError(f"its features are {found.features.dtype} {list(found.features.shape)}")
+    rows |= {} if found.tokens is None else {"tokens": len(found.tokens)}
+    if wrong := [what for what, count in rows.items() if count != len(found.features)]:
+        raise ValueError(f"{len(found.features)} features, but {rows[wrong[0]]} {wrong[0]}")
+    return found
 
 
 def _save(encodings, path, kind: str, extra: dict) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.contiguous() for k, v in vars(encodings).items() if isinstance(v, torch.Tensor)}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, beside, metadata={"kind": kind, "extra": json.dumps(extra)})
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    with beside(path) as unfinished:
+        save_file(tensors, unfinished, metadata={"kind": kind, "extra": json.dumps(extra)})
+    return Path(path)
 
 
 # --- small things -----------------------------------------------------------------------------------------------------

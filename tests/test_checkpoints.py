@@ -7,12 +7,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
 from reference_conceptclip import GEOMETRY, config_json, random_weights
 from safetensors.torch import save_file
 from torch import nn
 
 import helpers
+from conftest import make_model
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel, released
 from helpers.loading import Checkpoint, is_shipped, load_checkpoint, pick_dtype
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_model, make_processor
 from PIL import Image
 from torch import nn
 from transformers import AutoModel, Trainer, TrainingArguments, default_data_collator, pipeline
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 import helpers
+from conftest import make_model, make_processor
 from helpers import losses
 from helpers.conceptclip import ConceptCLIPModel
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from conftest import make_model, make_processor
+from small_model import make_model, make_processor
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, SiglipVisionConfig, SiglipVisionModel
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel, ConceptCLIPOutput
