@@ -126,7 +126,6 @@ def fit_bottleneck(
     Raises:
         ValueError: lengths differ, NaN among the scores, or one class only.
     """
-    labels, validation_labels = np.asarray(labels), np.asarray(validation_labels)
     for name, table, truth in (("", scores, labels), ("validation_", validation_scores, validation_labels)):
         if len(table) != len(truth) or not len(table):
             raise ValueError(f"{name}scores has {len(table)} rows and {name}labels {len(truth)}: they must be equal.")
@@ -165,9 +164,9 @@ def sparsest_as_good(accuracies: Sequence[float], count: int) -> int:
         accuracies: the sparsest model's first.
         count: of the images on which they were measured.
     """
-    accuracies = np.asarray(accuracies, dtype=float)
-    best = accuracies.max()
-    return int((accuracies >= best - np.sqrt(best * (1 - best) / count)).argmax())
+    found = np.asarray(accuracies, dtype=float)
+    best = found.max()
+    return int((found >= best - np.sqrt(best * (1 - best) / count)).argmax())
 
 
 def typical_scores(scores: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
