@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from helpers.loading import unwrap
+
 FORMAT = "conceptclip-store 1"
 """What every shard calls its own form."""
 
@@ -22,7 +24,7 @@ def weights_hash(model: torch.nn.Module) -> str:
     float16 it has another: twice rounded is not the same.
     """
     digest = hashlib.sha256()
-    for name, weight in sorted(model.named_parameters()):
+    for name, weight in sorted(unwrap(model).named_parameters()):
         if name.rpartition(".")[2] not in ("logit_scale", "logit_bias", "concept_logit_scale", "concept_logit_bias"):
             digest.update(f"{name}{list(weight.shape)}".encode())
             digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
@@ -31,7 +33,7 @@ def weights_hash(model: torch.nn.Module) -> str:
 
 def model_name(model: Any) -> tuple[str, str]:
     """(id, revision) of a model: hub id and commit if it came from the hub's cache, else its folder's name and ""."""
-    path = Path(getattr(model, "name_or_path", "") or "unnamed")
+    path = Path(getattr(unwrap(model), "name_or_path", "") or "unnamed")
     hub = re.search(r"models--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]+)", str(path))
     return (hub[1].replace("--", "/"), hub[2]) if hub else (path.name, "")
 
@@ -51,6 +53,7 @@ def provenance(model: Any, processor: Any, *, pixels: str = "exact", dtype: str 
         raise ValueError(f"dtype must be 'float16' or 'float32', not {dtype!r}.")
     if pixels not in ("exact", "fast"):
         raise ValueError(f"pixels must be 'exact' or 'fast', not {pixels!r}.")
+    model = unwrap(model)
     settings = processor.image_processor.to_dict()
     kept = {key: settings.get(key) for key in ("size", "resample", "rescale_factor", "image_mean", "image_std")}
     name, revision = model_name(model)

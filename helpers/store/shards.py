@@ -233,7 +233,9 @@ class Store:
                 )
             patches = self._gather(there, "tokens").view(len(rows), grid[0] * grid[1], -1)
         names = image_names(rows["path"].tolist())
-        return StoredEncodings(features, patches, grid, torch.arange(len(rows)), names, meta=self.meta)
+        return StoredEncodings(
+            features, patches, grid, torch.arange(len(rows)), names, pixels=self.meta["pixels"], meta=self.meta
+        )
 
     def concepts(self, name: str | None = None) -> pd.DataFrame:
         """The scores that patches were reduced to while they were there: float [N, K], in the order of `rows()`.
