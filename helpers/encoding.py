@@ -25,13 +25,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 import psutil
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .conceptclip import ConceptCLIPImageProcessor
+from .files import beside
 from .images import ImageError, as_image_list, image_names, read_image
+from .loading import evaluating, unwrap
 
 
 @dataclass
@@ -198,6 +201,7 @@ def encode_texts(
         ValueError: no texts; an item that is no string, that holds nothing to read (blanks, invisible characters), or
             that names a special token such as [SEP], which the tokenizer would obey instead of reading it.
     """
+    model = unwrap(model)
     texts = [texts] if isinstance(texts, str) else list(texts)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
@@ -239,13 +243,13 @@ def encode_texts(
     vectors: torch.Tensor | None = None
     # Prompts of like length together: each batch is as wide as its own longest (or as `pad_to` says, which is obeyed).
     widths = mask.sum(1)
-    with torch.inference_mode(), _bar(progress, "texts", texts) as bar:
+    with evaluating(model), _bar(progress, "texts", texts) as bar:
         for rows in widths.argsort(stable=True).split(batch_size):
             width = ids.shape[1] if pad_to else int(widths[rows].max())
-            pooled, hidden = model.encode_text(ids[rows, :width].to(model.device), normalize=True)
+            pooled, hidden = model.encode_text(ids[rows, :width].to(model.device))
             if pooled.isnan().any():
                 raise ValueError("The text tower returned NaN: load the model with dtype='float32'.")
-            features[rows] = pooled.to("cpu", dtype)
+            features[rows] = F.normalize(pooled.float(), dim=-1).to("cpu", dtype)  # unit length in every dtype
             if tokens:
                 if hidden.shape[1] != width:
                     raise ValueError(
@@ -308,6 +312,7 @@ def encode_images(
     progress: bool = False,
     workers: int | None = None,
     pixels: str = "exact",
+    pixels_are: str | None = None,
     memory_limit: int | None = None,
 ) -> ImageEncodings:
     """Encode pictures.
@@ -331,6 +336,8 @@ def encode_images(
         pixels: "exact" for the processor's own pixels; "fast" scales 8-bit pictures with torch in place of Pillow, and
             decodes JPEG files with simplejpeg if it is installed. Of 96 photographs no
             grey level changed by more than 2 of 255, and the cosine to the exact vector stayed above .9999.
+        pixels_are: what a float tensor holds: "unit", a picture in [0, 1], or "normalised", what a processor has made
+            of one. Without it [0, 1] is taken for a picture, and pixels that are seen to be normalised are refused.
         memory_limit: bytes that the token vectors may take; half of the free memory by default.
 
     Returns:
@@ -340,6 +347,7 @@ def encode_images(
         ValueError: no images; token vectors beyond the limit; or, with `on_error="raise"`, an image that cannot be
             used, named, with the cure.
     """
+    model = unwrap(model)
     images = images if _is_loader(images) else as_image_list(images)
     parts = iter_image_encodings(
         model,
@@ -353,6 +361,7 @@ def encode_images(
         progress=progress,
         workers=workers,
         pixels=pixels,
+        pixels_are=pixels_are,
     )
     vectors = _room_for_tokens(model, images, _tokens_kind(tokens), _dtype(dtype), memory_limit)
     kept, taken = 0, []
@@ -379,6 +388,7 @@ def iter_image_encodings(
     progress: bool = False,
     workers: int | None = None,
     pixels: str = "exact",
+    pixels_are: str | None = None,
 ) -> Iterator[ImageEncodings]:
     """`encode_images` batch by batch, for more images than memory holds patch tokens of; the arguments are the same.
 
@@ -396,9 +406,10 @@ def iter_image_encodings(
         workers = min(torch.get_num_threads(), cores)
     elif workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}.")
+    model = unwrap(model)
     images = images if _is_loader(images) else as_image_list(images)
     kind, out, grid = _tokens_kind(tokens), _dtype(dtype), model.config.grid
-    scaled, converted = _steps_of(processor, window, pixels == "fast", model.device)
+    scaled, converted = _steps_of(processor, window, pixels == "fast", model.device, pixels_are)
 
     def prepared(chunk: list[_Item]) -> tuple[torch.Tensor, list[_Item], list[dict]]:
         pictures, kept, failed = [], [], []
@@ -448,21 +459,25 @@ def _run_images(
         width = model.config.vision_config.hidden_size if tokens == "unprojected" else model.config.projection_dim
         hidden = torch.empty(0, grid[0] * grid[1], width, dtype=dtype) if tokens else None
         return torch.empty(0, model.config.projection_dim, dtype=dtype), hidden
-    with torch.inference_mode():
+    with evaluating(model):
         batch = pixels.to(model.device, model.dtype)
-        pooled, hidden = model.encode_image(batch, normalize=True)
+        pooled, hidden = model.encode_image(batch)
         if pooled.isnan().any():
             raise ValueError("The image tower returned NaN: load the model with dtype='float32'.")
         if hidden.shape[1] != grid[0] * grid[1]:
             raise ValueError(f"The image tower gave {hidden.shape[1]} patch vectors for a grid of {grid}.")
-        features = pooled.to("cpu", dtype)
+        features = F.normalize(pooled.float(), dim=-1).to("cpu", dtype)  # unit length in every dtype
         if not tokens:
             return features, None
         return features, (model.image_proj(hidden) if tokens == "projected" else hidden).to("cpu", dtype)
 
 
 def image_to_pixels(
-    processor: Any, image: Any, name: str = "image", window: tuple[float, float] | None = None
+    processor: Any,
+    image: Any,
+    name: str = "image",
+    window: tuple[float, float] | None = None,
+    pixels_are: str | None = None,
 ) -> torch.Tensor:
     """One image of any accepted kind as the model's input.
 
@@ -471,6 +486,7 @@ def image_to_pixels(
         image: PIL image, path, uint8 array, or floats [3, H, W] in [0, 1].
         name: how messages call it.
         window: (low, high), the values that become black and white; for images of 16 bits only.
+        pixels_are: as in `encode_images`.
 
     Returns:
         float32 [1, 3, S, S], normalised, S the model's image size.
@@ -478,24 +494,30 @@ def image_to_pixels(
     Raises:
         ValueError: naming the image, what is wrong and what to do.
     """
-    scaled, converted = _steps_of(processor, window)
+    scaled, converted = _steps_of(processor, window, pixels_are=pixels_are)
     return converted([scaled(image, name)]).float()
 
 
 def _steps_of(
-    processor: Any, window: Sequence[float] | None, fast: bool = False, device: torch.device | None = None
+    processor: Any,
+    window: Sequence[float] | None,
+    fast: bool = False,
+    device: torch.device | None = None,
+    pixels_are: str | None = None,
 ) -> tuple[Callable, Callable]:
     """What a processor does to one picture, and what it does to a batch of them at once."""
     ours = getattr(processor, "image_processor", None)
     if not isinstance(ours, ConceptCLIPImageProcessor):
         if fast:
             raise ValueError(f"pixels='fast' is for ConceptCLIP's own processor, not {type(processor).__name__}.")
+        if pixels_are is not None:
+            raise ValueError(f"pixels_are is for ConceptCLIP's own processor, not {type(processor).__name__}.")
         return partial(_by_another, processor, window), torch.cat
     window = ours.window if window is None else tuple(window)
     ours.check(do_resize=ours.do_resize, size=ours.size, window=window, crop=ours.do_center_crop, pad=ours.do_pad)
     mean, std = (ours.image_mean, ours.image_std) if ours.do_normalize else (None, None)
     one = {"size": ours.size if ours.do_resize else None, "resample": ours.resample, "window": window, "fast": fast}
-    scaled = partial(ours.scaled, mean=mean, std=std, **one)
+    scaled = partial(ours.scaled, mean=mean, std=std, pixels_are=pixels_are, **one)
     return scaled, partial(ours.converted, rescale_factor=ours.rescale_factor, mean=mean, std=std, device=device)
 
 
@@ -701,35 +723,45 @@ def load_encodings(path: str | os.PathLike) -> TextEncodings | ImageEncodings:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path.name}: no such file. Encode and save first.")
+        raise ValueError(f"{path.name}: there, but no file." if path.exists() else f"{path.name}: no such file.")
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:  # safetensors raises its own class, built in Rust
         raise ValueError(f"{path.name}: not a readable safetensors file ({error}). Encode and save again.") from error
-    kind, extra = meta.get("kind"), json.loads(meta.get("extra", "{}"))
+    try:
+        return _restored(meta.get("kind"), tensors, json.loads(meta.get("extra", "{}")))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever other programs write into such files
+        raise ValueError(
+            f"{path.name}: a safetensors file, but not written by helpers' save() ({error}). Encode and save again."
+        ) from error
+
+
+def _restored(kind: str | None, tensors: dict, extra: dict) -> TextEncodings | ImageEncodings:
     tensors.setdefault("tokens", None)
     if kind == "texts":
-        return TextEncodings(**tensors, **extra)
-    if kind == "images":
-        extra["grid"] = tuple(extra["grid"])
-        extra["failures"] = _failures(extra["failures"])
-        return ImageEncodings(**tensors, **extra)
-    raise ValueError(f"{path.name}: a safetensors file, but not written by helpers' save().")
+        found: TextEncodings | ImageEncodings = TextEncodings(**tensors, **extra)
+        rows = {"texts": len(found.texts), "pieces": len(found.pieces), "mask": len(found.mask)}
+    elif kind == "images":
+        extra |= {"grid": tuple(extra["grid"]), "failures": _failures(extra["failures"])}
+        found = ImageEncodings(**tensors, **extra)
+        rows = {"names": len(found.names), "index": len(found.index)}
+    else:
+        raise ValueError(f"of the kind {kind!r}")
+    if found.features.ndim != 2 or not found.features.is_floating_point():
+        raise ValueError(f"its features are {found.features.dtype} {list(found.features.shape)}")
+    rows |= {} if found.tokens is None else {"tokens": len(found.tokens)}
+    if wrong := [what for what, count in rows.items() if count != len(found.features)]:
+        raise ValueError(f"{len(found.features)} features, but {rows[wrong[0]]} {wrong[0]}")
+    return found
 
 
 def _save(encodings, path, kind: str, extra: dict) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.contiguous() for k, v in vars(encodings).items() if isinstance(v, torch.Tensor)}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, beside, metadata={"kind": kind, "extra": json.dumps(extra)})
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    with beside(path) as unfinished:
+        save_file(tensors, unfinished, metadata={"kind": kind, "extra": json.dumps(extra)})
+    return Path(path)
 
 
 # --- small things -----------------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from conftest import make_processor, make_tokenizer, paged_files, sixteen_bit_files
 from PIL import Image
+from small_model import make_processor, make_tokenizer
 from transformers import AutoImageProcessor, AutoProcessor
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from conftest import paged_files, sixteen_bit_files
 from helpers.conceptclip import ConceptCLIPImageProcessor, ConceptCLIPProcessor
 from helpers.images import ImageError
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import paged_files, sixteen_bit_files
 from PIL import Image
 from skimage import data
 from small_model import small_model
 
 import helpers
+from conftest import paged_files, sixteen_bit_files
 from helpers.images import as_shown, image_names
 
 PROMPTS = ["a cell photo with sign of segmented nucleus", "band", "red cells, round cells"]

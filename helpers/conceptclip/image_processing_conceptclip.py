@@ -28,9 +28,13 @@ class ConceptCLIPImagesKwargs(ImagesKwargs, total=False):
     window (`(float, float)`, *optional*):
         Of a 16-bit image, the intensities that become black and white: at or below the first 0, at or above the second
         1, linear between. For a radiologist's level and width: `(level - width / 2, level + width / 2)`.
+    pixels_are (`"unit"` or `"normalised"`, *optional*):
+        What a float image holds: a picture in [0, 1], or what a processor has made of one, (x − mean) / std. Of a
+        bright slide that lies in [0, 1], too. Said so, `do_rescale` need not be.
     """
 
     window: tuple | list | None
+    pixels_are: str | None
 
 
 class ConceptCLIPImageProcessor(PilBackend):
@@ -56,6 +60,8 @@ class ConceptCLIPImageProcessor(PilBackend):
         do_resize, do_rescale, do_normalize (`bool`, defaults to `True`)
         image_mean, image_std (`float` or three of them, defaults to 0.5)
         window (`(float, float)`, *optional*): see above.
+        pixels_are (`"unit"` or `"normalised"`, *optional*): of float images, whether they are pictures in [0, 1] or
+            were normalised before. Without it they are taken for pictures; what is seen to be normalised is refused.
     """
 
     valid_kwargs = ConceptCLIPImagesKwargs
@@ -68,9 +74,13 @@ class ConceptCLIPImageProcessor(PilBackend):
     do_normalize = True
     do_convert_rgb = True
     window = None
+    pixels_are = None
 
-    def _standardize_kwargs(self, window: Sequence[float] | None = None, **kwargs: Any) -> dict[str, Any]:
-        return super()._standardize_kwargs(**kwargs) | {"window": None if window is None else tuple(window)}
+    def _standardize_kwargs(
+        self, window: Sequence[float] | None = None, pixels_are: str | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        window = None if window is None else tuple(window)
+        return super()._standardize_kwargs(**kwargs) | {"window": window, "pixels_are": pixels_are}
 
     def fetch_images(self, images: Any) -> Any:
         return images  # files are opened below, where an error can name the image
@@ -88,6 +98,7 @@ class ConceptCLIPImageProcessor(PilBackend):
         image_mean: float | Sequence[float],
         image_std: float | Sequence[float],
         window: Sequence[float] | None = None,
+        pixels_are: str | None = None,
         input_data_format: str | None = None,
         device: str | torch.device | None = None,
         return_tensors: str | None = None,
@@ -104,6 +115,7 @@ class ConceptCLIPImageProcessor(PilBackend):
                 resample=resample,
                 do_rescale=do_rescale,
                 window=window,
+                pixels_are=pixels_are,
                 input_data_format=input_data_format,
                 mean=mean,
                 std=std,
@@ -146,6 +158,7 @@ class ConceptCLIPImageProcessor(PilBackend):
         resample: PILImageResampling | int,
         do_rescale: bool | None = None,
         window: Sequence[float] | None = None,
+        pixels_are: str | None = None,
         input_data_format: str | None = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
@@ -159,7 +172,8 @@ class ConceptCLIPImageProcessor(PilBackend):
             name (`str`): how messages call it.
             size (`SizeDict`, *optional*): height and width to squash to; None leaves the size.
             do_rescale (`bool`, *optional*): whether 0 to 255 are to become 0 to 1; None takes what the dtype says.
-            mean, std (*optional*): of the normalisation to come; floats on which it was done already are refused.
+            mean, std (*optional*): of the normalisation to come; floats on which it was done already are refused,
+                unless `pixels_are` says what they are.
             fast (`bool`, defaults to `False`): torch's 8-bit resampling in place of Pillow's, and simplejpeg's decoder
                 if it is installed.
 
@@ -171,9 +185,14 @@ class ConceptCLIPImageProcessor(PilBackend):
         """
         wanted = None if size is None else (size.height, size.width)
         image = read_image(image, name, input_data_format, fast=fast)
+        if pixels_are not in (None, "unit", "normalised"):
+            raise ValueError(f"pixels_are must be 'unit' or 'normalised', not {pixels_are!r}.")
+        if pixels_are == "normalised":
+            image = _undone(image, mean, std, window, name)
         if isinstance(image, torch.Tensor):
-            image = _to_unit_range(image, do_rescale, window, name)
-            if window is None and mean is not None and std is not None:
+            said = pixels_are is not None and image.is_floating_point()
+            image = _to_unit_range(image, do_rescale and not said, window, name)
+            if not said and window is None and mean is not None and std is not None:
                 _check_not_normalised(image, mean, std, name)
             return image if wanted is None else _resize(image, wanted, PILImageResampling(resample))
         _check_eight_bit(do_rescale, window, name)
@@ -251,7 +270,7 @@ def _to_unit_range(
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ValueError(
             f"{name} is a float image with values {low:.4g} to {high:.4g}, outside [0, 1]. Pass 0 to 255 as uint8, "
-            "other units with window=(low, high); undo a normalisation first, since the processor normalises."
+            "other units with window=(low, high), and pixels that were normalised before with pixels_are='normalised'."
         )
     if do_rescale:
         raise ValueError(
@@ -259,6 +278,22 @@ def _to_unit_range(
             "Pass do_rescale=False with it."
         )
     return image.clamp(0, 1)
+
+
+def _undone(
+    image: Image.Image | np.ndarray | torch.Tensor,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+    window: Sequence[float] | None,
+    name: str,
+) -> torch.Tensor:
+    """The picture in [0, 1] of pixels that were normalised before."""
+    if not (isinstance(image, torch.Tensor) and image.is_floating_point()) or window is not None:
+        raise ValueError(f"{name} holds no normalised pixels, which are floats: leave pixels_are='normalised' out.")
+    if mean is None or std is None:
+        raise ValueError(f"{name}: with do_normalize=False no mean and std are known to undo a normalisation with.")
+    mean, std = (torch.as_tensor(x, dtype=torch.float32, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
+    return image.to(torch.float32) * std + mean
 
 
 def _check_not_normalised(
@@ -277,7 +312,7 @@ def _check_not_normalised(
     if len(levels.round().unique()) > 16:  # a few levels may be all odd by chance
         raise ValueError(
             f"{name} is a float image in [0, 1] with the values that 8-bit pixels have after normalisation, and would "
-            "be normalised a second time. Pass the picture itself; or give the pixels to model.encode_image."
+            "be normalised a second time. Say which of the two it is: pixels_are='normalised' or pixels_are='unit'."
         )
 
 

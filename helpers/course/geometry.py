@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedConfig
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel
 
@@ -32,14 +33,7 @@ def _meta_model(config: ConceptCLIPConfig | None, dtype: torch.dtype) -> Concept
     # A fresh copy, because building a model fills in settings of its configuration.
     config = ConceptCLIPConfig() if config is None else ConceptCLIPConfig.from_dict(config.to_dict())
     with torch.device("meta"):
-        model = ConceptCLIPModel(config).to(dtype).eval()
-    # BERT looks into its mask for padding, and a meta tensor holds no values. The mask changes no shape.
-    model.text_model.register_forward_pre_hook(_drop_mask, with_kwargs=True)
-    return model
-
-
-def _drop_mask(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    return args, kwargs | {"attention_mask": None}
+        return ConceptCLIPModel(config).to(dtype).eval()
 
 
 def shape_table(
@@ -66,7 +60,9 @@ def shape_table(
         name, with the columns shape, numbers (how many it holds) and bytes.
     """
     model = _meta_model(config, dtype)
-    side = model.config.vision_config.image_size
+    vision = model.config.vision_config
+    assert isinstance(vision, PreTrainedConfig)  # a configuration makes one of a dictionary
+    side = vision.image_size
     with torch.device("meta"):
         inputs = {name: torch.zeros(prompts, length, dtype=torch.long) for name in ("input_ids", "token_type_ids")}
         inputs |= {
