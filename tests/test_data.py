@@ -1,4 +1,4 @@
-"""The atlas, folders with their CSV, and BloodMNIST's file format, on small files made here."""
+"""The atlas and BloodMNIST's file format, on small files made here."""
 
 import hashlib
 import io
@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import helpers
-from helpers.bloodcells import CELL_TYPES, PARTS
+from helpers.bloodcells import ATTRIBUTES, CELL_TYPES, CONCEPTS, PARTS
 from helpers.course import BLOODMNIST_TYPES
+from helpers.datasets import CELLS
 
 
 @pytest.fixture
@@ -108,81 +109,90 @@ def test_the_shipped_atlas():
     assert atlas.images[0].size == atlas.masks["nucleus"].shape[:0:-1]
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------
+# --- real cells -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "below").mkdir()
-    for name in ("b.png", "a.JPG", "below/c.tif"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no image")
-    (tmp_path / "._a.JPG").write_bytes(b"what macOS leaves on memory sticks")
+def small_cells(tmp_path):
+    """Two cells without masks and two fields, the mask of each a column of its own."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    table = pd.DataFrame(
+        {"id": list("abcd"), "file": [f"{n}.webp" for n in "abcd"], "split": ["train", "test", "krd", "krd"]}
+    )
+    for k, name in enumerate("abcd"):
+        Image.new("RGB", (8, 6), (k * 50, 0, 0)).save(tmp_path / "images" / f"{name}.webp", lossless=True)
+        if k >= 2:
+            mask = np.zeros((6, 8), bool)
+            mask[:, k] = True
+            Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+    table.to_csv(tmp_path / "cells.csv", index=False)
     return tmp_path
 
 
-def test_folder_without_labels(folder):
-    table = helpers.image_folder(folder)
-    assert table["file"].tolist() == ["a.JPG", "b.png", "below/c.tif"]
-    assert all(path.is_file() for path in table["path"])
+def test_real_cells_of_a_folder(small_cells):
+    fields = helpers.load_cells("krd", folder=small_cells)
+    assert list(fields.masks) == ["white cell"]
+    assert fields.masks["white cell"].dtype == bool and fields.masks["white cell"].shape == (2, 6, 8)
+    assert [mask.any(0).nonzero()[0].tolist() for mask in fields.masks["white cell"]] == [[2], [3]]
+    turned = fields[[1, 0]]
+    assert turned.table["id"].tolist() == ["d", "c"] and turned.images[0].getpixel((0, 0))[0] == 150
+    assert turned.masks["white cell"][0, :, 3].all()
 
 
-def test_folder_with_labels(folder):
-    labels = folder / "labels.csv"
-    labels.write_text("file,kind\nbelow\\c.tif,lymphocyte\nb.png,monocyte\n")
-    table = helpers.image_folder(folder, labels)
-    assert table["kind"].fillna("-").tolist() == ["-", "monocyte", "lymphocyte"]
-    labels.write_text("name,kind\nb.png,monocyte\n")
-    assert helpers.image_folder(folder, labels, file_column="name")["kind"].notna().sum() == 1
+def test_cells_without_masks_have_none(small_cells):
+    everything = helpers.load_cells(folder=small_cells)
+    for cells in (
+        everything,
+        everything[everything.table["split"] == "krd"],
+        helpers.load_cells("test", folder=small_cells),
+    ):
+        assert dict(cells.masks) == {} and "no masks" in repr(cells)
+        with pytest.raises(KeyError, match=r'"white cell".*load_cells\(.*krd'):
+            cells.masks["white cell"]
+    assert len(everything) == 4 and everything[1].table["id"].tolist() == ["b"]
 
 
-def test_what_is_hidden_or_no_file_is_no_image(folder):
-    (folder / ".ipynb_checkpoints").mkdir()
-    (folder / "below" / ".thumbnails").mkdir()
-    Image.new("RGB", (4, 4)).save(folder / ".ipynb_checkpoints" / "b-checkpoint.png")
-    Image.new("RGB", (4, 4)).save(folder / "below" / ".thumbnails" / "c.png")
-    (folder / "results.png").mkdir()
-    assert helpers.image_folder(folder)["file"].tolist() == ["a.JPG", "b.png", "below/c.tif"]
-    inside = folder / ".ipynb_checkpoints"  # asked for by its own name
-    assert helpers.image_folder(inside)["file"].tolist() == ["b-checkpoint.png"]
+def test_real_cells_that_are_not_whole(small_cells):
+    with pytest.raises(ValueError, match=r"no split 'learn': choose from krd, test, train"):
+        helpers.load_cells("learn", folder=small_cells)
+    with pytest.raises(ValueError, match=r"no set of real cells"):
+        helpers.load_cells(folder=small_cells / "images")
+    (small_cells / "masks" / "d.png").unlink()
+    with pytest.raises(ValueError, match=r"d.png: no such mask"):
+        helpers.load_cells("krd", folder=small_cells)
 
 
-@pytest.mark.parametrize(
-    ("csv", "problem"),
-    [
-        ("name,kind\nb.png,x\n", "no column 'file'. It has: name, kind"),
-        ("file,kind\nb.png,x\nz.png,y\n", r"1 of 2 rows .* z\.png"),
-        ("file,kind\nb.png,x\nb.png,y\n", r"'b.png' stands there twice"),
-        ("file,kind\nb.png,x\n,y\n", r"1 of 2 rows .* nan"),
-        ("file,path\nb.png,x\n", r"its column 'path' has the name.*Rename it in the CSV; or say file_column='path'"),
-        ("", r"cannot be read as a CSV .*“CSV UTF-8”"),
-        ("file,kind\nb.png,gr\xf6\xdfer\n", r"cannot be read as a CSV .*“CSV UTF-8”"),
-        ("file,kind\nb.png,x\nc.png,y,z\n", r"cannot be read as a CSV .*line 3"),
-    ],
-)
-def test_labels_that_do_not_fit(folder, csv, problem):
-    (folder / "labels.csv").write_text(csv, encoding="latin-1")
-    with pytest.raises(ValueError, match=f"labels.csv: .*{problem}"):
-        helpers.image_folder(folder, folder / "labels.csv")
+def test_the_shipped_real_cells():
+    cells, atlas = helpers.load_cells(), helpers.load_atlas()
+    assert set(atlas.table.columns) - set(cells.table.columns) == {"design", "seed"}
+    assert set(cells.table.columns) - set(atlas.table.columns) == {"laboratory"}
+    sizes = cells.table.groupby(["split", "cell_type"]).size().unstack()
+    assert sizes.loc[["train", "val", "test"]].to_numpy().tolist() == [[120] * 5, [24] * 5, [96] * 5]
+    assert cells.table["id"].is_unique and (cells.table["split"] == "krd").sum() == 60
+    for name, values in ATTRIBUTES.items():
+        assert set(cells.table[name].dropna()) == set(values)
+        assert cells.table[name].isna().equals(cells.table["laboratory"] == "KRD")
+    # the same values make the same concepts true, in drawn cells and in real ones
+    for concept in CONCEPTS.values():
+        if concept.present is None and "cell_type" not in concept.when:
+            for table in (cells.table, atlas.table):
+                holds = np.all([table[name].isin(values) for name, values in concept.when.items()], axis=0)
+                known = table[concept.key].notna()
+                assert (table[concept.key] == holds)[known].all(), concept.key
+    assert (cells.table[cells.table["laboratory"] == "PBC"][list(CELL_TYPES)].sum(axis=1) == 1).all()
+    fields = helpers.load_cells("krd")
+    assert fields.images[0].size == fields.masks["white cell"].shape[:0:-1]
+    assert fields.masks["white cell"].any((1, 2)).all()
 
 
-def test_labels_with_columns_named_as_the_results(folder):
-    labels = folder / "labels.csv"
-    labels.write_text("path,kind\nb.png,x\n")
-    table = helpers.image_folder(folder, labels, file_column="path")
-    assert list(table.columns) == ["path", "file", "kind"] and table["path"][1] == folder / "b.png"
-    labels.write_text("name,file\nb.png,x\n")
-    with pytest.raises(ValueError, match=r"labels.csv: its column 'file' has the name of one of the result's"):
-        helpers.image_folder(folder, labels, file_column="name")
-    with pytest.raises(ValueError, match=r"lost.csv: no such file"):
-        helpers.image_folder(folder, folder / "lost.csv")
-
-
-def test_no_folder_and_no_images(tmp_path):
-    with pytest.raises(ValueError, match="absent: no such folder"):
-        helpers.image_folder(tmp_path / "absent")
-    with pytest.raises(ValueError, match="no images"):
-        helpers.image_folder(tmp_path)
+def test_second_readings_stand_beside_the_first():
+    table = helpers.load_cells("test").table.set_index("id")
+    read = pd.read_csv(CELLS / "second-reader.csv")
+    assert len(read) == 2000 and (read.groupby("id")["reader"].agg(list).map(tuple) == (1, 2)).all()
+    assert set(read["id"][read["split"] == "test"]) <= set(table.index)
+    first = read[(read["reader"] == 1) & read["id"].isin(table.index)].set_index("id")
+    assert first[list(ATTRIBUTES)].equals(table.loc[first.index, list(ATTRIBUTES)])
 
 
 # --- BloodMNIST -------------------------------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ def test_nothing_is_too_big_to_clone():
     sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tracked()}
     assert not {name: size for name, size in sizes.items() if size > 20_000_000}
     assert sum(size for name, size in sizes.items() if name.startswith("data/atlas/")) <= 15_000_000
+    assert sum(size for name, size in sizes.items() if name.startswith("data/cells/")) < 10_000_000
     assert sum(sizes.values()) <= 80_000_000
 
 

@@ -2,21 +2,18 @@
 
 import argparse
 import itertools
-import json
 import math
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from small_model import make_model, make_processor
 
 from helpers.bloodcells import CONCEPTS, GUIDE_PROMPTS, PARTS, TEMPLATES, caption, part_shares, render, truth
 from helpers.conceptclip import ConceptCLIPModel
 from helpers.datasets import ATLAS
-from recipes import evaluate_mini, make_atlas, photographs, render_training, train_mini
+from recipes import make_atlas, photographs, render_training, train_mini
 from recipes.tokenizer import make_tokenizer
 
 # -------------------------------------------------------------------------------------------------------------- losses
@@ -232,22 +229,6 @@ def test_differences_are_found(tmp_path):
 # -------------------------------------------------------------------------------------------------------- photographs
 
 
-@pytest.fixture
-def bccd(tmp_path, monkeypatch):
-    """Six photographs in BCCD's form, one of them held out."""
-    (tmp_path / "images").mkdir()
-    names = [f"{i}.jpg" for i in range(6)]
-    for name in names:
-        Image.new("RGB", (640, 480), (200, 190, 190)).save(tmp_path / "images" / name)
-    rows = [(name, "WBC", 200, 150, 300, 250) for name in names] + [(names[0], "RBC", 10, 10, 90, 90)]
-    pd.DataFrame(rows, columns=["image", "label", "xmin", "ymin", "xmax", "ymax"]).to_csv(tmp_path / "boxes.csv")
-    types = ["eosinophil"] * 5 + ["neutrophil, monocyte"]
-    pd.DataFrame({"image": names, "types": types}).to_csv(tmp_path / "types.csv", index=False)
-    monkeypatch.setattr(photographs, "HELD_OUT", tmp_path / "held_out.txt")
-    (tmp_path / "held_out.txt").write_text("4.jpg\n")
-    return tmp_path
-
-
 def _counts():
     return pd.read_csv("data/wbcatt/attribute-counts.csv")
 
@@ -277,7 +258,7 @@ def test_typical_truths_follow_the_counts():
     assert "segmented nucleus" not in typical["neutrophil"]
 
 
-# --------------------------------------------------------------------------------------------------- train, evaluate
+# -------------------------------------------------------------------------------------------------------------- train
 
 
 def test_training_resumes_where_it_stopped(tmp_path, monkeypatch):
@@ -344,33 +325,3 @@ def test_many_captions_name_the_shape_of_the_nucleus_alone(tmp_path, monkeypatch
         batches[number]
     alone = [{span.concept for span in one.spans} <= set(train_mini.SHAPES) for one in written]
     assert 0.3 < np.mean(alone) < 0.55
-
-
-def test_crops_of_one_photograph_are_resampled_together(bccd, monkeypatch):
-    """Half of the four crops hit; with one photograph there is nothing else to draw, so the interval is a point."""
-    monkeypatch.setattr(evaluate_mini, "pointing_hits", lambda maps, masks: np.arange(len(maps)) % 2)
-    counts = "data/wbcatt/attribute-counts.csv"
-    pointing, accuracy, recall = evaluate_mini._grade_photographs(make_model(), make_processor(), bccd, counts)
-    assert [pointing[name] for name in ("value", "low", "high")] == [0.5, 0.5, 0.5]
-    assert [row["n"] for row in (pointing, accuracy, recall)] == [
-        "4 crops of 1 photographs", "1 cells of 1 photographs", "1 cells of 1 photographs",
-    ]  # fmt: skip
-    assert "| 4 crops of 1 photographs |" in evaluate_mini.table_of([pointing])
-
-
-def test_the_cards_table_is_made_from_the_file(tmp_path):
-    row = evaluate_mini.figure("a", "b", "c", evaluate_mini.Estimate(0.5, 0.4, 0.6), 0.9, 7, chance=0.25)
-    (tmp_path / "evaluation.json").write_text(json.dumps([row]))
-    card = f"before\n{evaluate_mini.START}\nold\n{evaluate_mini.END}\nafter\n"
-    (tmp_path / "README.md").write_text(card)
-    evaluate_mini.write_card(tmp_path)
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "| a | b | c | 0.500 (0.400–0.600) | ≥ 0.90 **missed** | chance 0.25 | 7 |" in text
-
-
-def test_the_shipped_card_shows_the_shipped_evaluation(tmp_path):
-    shipped = ATLAS.parent / "conceptclip-mini"
-    shutil.copytree(shipped, tmp_path / "copy", ignore=shutil.ignore_patterns("*.safetensors"))
-    evaluate_mini.write_card(tmp_path / "copy")
-    assert (tmp_path / "copy" / "README.md").read_text() == (shipped / "README.md").read_text()

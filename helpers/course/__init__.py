@@ -2,6 +2,7 @@
 
 from .bloodmnist import BLOODMNIST_TYPES, load_bloodmnist
 from .bottleneck import ConceptBottleneck, fit_bottleneck, sparsest_as_good, typical_scores
+from .claims import holds, tolerance
 from .exercises import check
 from .exercises.memory import forget
 from .geometry import PeakMemory, parameter_table, shape_table
@@ -14,10 +15,12 @@ __all__ = [
     "check",
     "fit_bottleneck",
     "forget",
+    "holds",
     "load_bloodmnist",
     "parameter_table",
     "passed",
     "shape_table",
     "sparsest_as_good",
+    "tolerance",
     "typical_scores",
 ]

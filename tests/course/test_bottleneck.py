@@ -82,11 +82,41 @@ def test_it_is_repeatable(bottleneck):
 def test_what_is_wrong_is_said(bottleneck):
     good = (SCORES[:50], LABELS[:50], SCORES[50:60], LABELS[50:60])
     for arguments, problem in (
-        ((SCORES[:50], LABELS[:49], *good[2:]), r"scores has 50.*labels 49"),
-        ((SCORES[:50] * np.nan, *good[1:]), "NaN"),
-        ((SCORES[:50], ["a"] * 50, *good[2:]), "labels"),
+        ((SCORES[:50], LABELS[:49], *good[2:]), "labels .* 50 and 49 rows"),
+        ((SCORES[:50] * np.nan, *good[1:]), "scores holds NaN"),
+        ((SCORES[:50], ["a"] * 50, *good[2:]), "All labels are the same"),
     ):
         with pytest.raises(ValueError, match=problem):
             helpers.course.fit_bottleneck(*arguments)
     with pytest.raises(ValueError, match="concept 7"):
         bottleneck.predict(SCORES.drop(columns="concept 7"))
+
+
+def test_labels_are_matched_by_name(bottleneck):
+    cells = [f"cell {k}" for k in range(400)]
+    scores, labels = SCORES.set_axis(cells), pd.Series(LABELS, cells)
+    turned = labels.sample(frac=1, random_state=0)
+    learn, rest = scores[:250], scores[250:330]
+    again = helpers.course.fit_bottleneck(
+        learn, turned[turned.index.isin(learn.index)], rest, turned[turned.index.isin(rest.index)]
+    )
+    pd.testing.assert_frame_equal(again.weights, bottleneck.weights)
+    truth = (scores > 2).astype(float)
+    typical = helpers.course.typical_scores(scores, truth)
+    pd.testing.assert_frame_equal(helpers.course.typical_scores(scores, truth.sample(frac=1, random_state=1)), typical)
+    for wrong, named in ((labels.rename({"cell 3": "x"}), "'cell 3'"), (labels.replace("a", "B "), "'B '")):
+        with pytest.raises(ValueError) as error:
+            helpers.course.fit_bottleneck(learn, wrong[:250], rest, labels[250:330])
+        assert named in str(error.value)
+    with pytest.raises(ValueError) as error:
+        helpers.course.typical_scores(scores, truth.rename({"cell 3": "x"}))
+    assert "'cell 3'" in str(error.value)
+
+
+def test_images_without_a_label_are_left_out_and_counted(bottleneck):
+    labels = np.r_[LABELS[:250], [None, np.nan]].astype(object)
+    with pytest.warns(UserWarning, match="2 of 252"):
+        again = helpers.course.fit_bottleneck(
+            pd.concat([SCORES[:250], SCORES[398:]]), labels, SCORES[250:330], LABELS[250:330]
+        )
+    pd.testing.assert_frame_equal(again.weights, bottleneck.weights)
