@@ -440,7 +440,7 @@ def pool(values, cases, how: str = "mean"):
         raise ValueError(f"how must be 'mean' or 'max', not {how!r}.")
     encoded = isinstance(values, ImageEncodings)
     names = values.names if encoded else [str(name) for name in values.index]
-    labels = pd.Series(_cases(cases, names), name="case")
+    labels = pd.Series(_cases(cases, names), dtype=object, name="case")
     order = labels.drop_duplicates()
     if not encoded:
         grouped = values.groupby(labels.to_numpy(), sort=False)
@@ -523,7 +523,7 @@ def _scored(model, processor, images, tokens: bool, score, columns: list[str], o
         rows.append(score(part))
         index += part.names
         failures += part.failures.to_dict("records")
-    table = pd.DataFrame(torch.cat(rows).numpy(), index=pd.Index(index, name="image"), columns=columns)
+    table = pd.DataFrame(torch.cat(rows).numpy(), index=pd.Index(index, dtype=object, name="image"), columns=columns)
     table.attrs["failures"] = failures
     if failures and not isinstance(images, ImageEncodings):
         warnings.warn(
