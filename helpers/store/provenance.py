@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from ..loading import unwrap
+
 FORMAT = "conceptclip-store 1"
 """What every shard calls its own form."""
 
@@ -22,7 +24,7 @@ def weights_hash(model: torch.nn.Module) -> str:
     float16 it has another: twice rounded is not the same.
     """
     digest = hashlib.sha256()
-    for name, weight in sorted(model.named_parameters()):
+    for name, weight in sorted(unwrap(model).named_parameters()):
         if name.rpartition(".")[2] not in ("logit_scale", "logit_bias", "concept_logit_scale", "concept_logit_bias"):
             digest.update(f"{name}{list(weight.shape)}".encode())
             digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
@@ -51,7 +53,7 @@ def provenance(model: Any, processor: Any, *, pixels: str = "exact", dtype: str 
         raise ValueError(f"dtype must be 'float16' or 'float32', not {dtype!r}.")
     if pixels not in ("exact", "fast"):
         raise ValueError(f"pixels must be 'exact' or 'fast', not {pixels!r}.")
-    settings = processor.image_processor.to_dict()
+    model, settings = unwrap(model), processor.image_processor.to_dict()
     kept = {key: settings.get(key) for key in ("size", "resample", "rescale_factor", "image_mean", "image_std")}
     name, revision = model_name(model)
     return {
