@@ -176,6 +176,11 @@ def neutral_words() -> list[str]:
         "abnormal",
         "normal",
         "background",
+        "drawing",
+        "painting",
+        "scan",
+        "view",
+        "sick",
     }
     return [word for line in kept for word in line.split() if word not in out]
 
