@@ -57,11 +57,11 @@ class View(NamedTuple):
 
 VIEWS = {
     # The white cell, whole: its type and attributes.
-    "cell": View(7, 64, 76, 0.70, 0.60),
+    "cell": View(7, 64, 64, 0.70, 0.60),
     # So close that one part can fill the view: nucleus, cytoplasm, red cells and background are nearly always in a
     # picture together.
-    "part": View(5, 80, 76, 0.10, 0.10),
-    "whole": View(14, 20, 76, 0.20, 0.30),
+    "part": View(5, 80, 64, 0.10, 0.10),
+    "whole": View(14, 20, 64, 0.20, 0.30),
 }
 
 WHOLE_REGION = 0.25
@@ -221,7 +221,56 @@ def _conjunction(values: torch.Tensor) -> torch.Tensor:
     return torch.where(false, 0.0, torch.where(unknown, math.nan, 1.0))
 
 
-# --------------------------------------------------------------------------------------------------------- real pictures
+# ----------------------------------------------------------------------------------------------------- parts of a patch
+
+SHOWN_PARTS = (*PARTS, "background")
+FINE = 4
+"""Each patch is told apart in FINE × FINE pieces."""
+
+NOBODY_KNOWS = 255
+
+
+def _parts_of_codes() -> np.ndarray:
+    """uint8 [codes, parts]: 254 where a code is the part, 0 where it is not, NOBODY_KNOWS else."""
+    codes = range(real_cells.PLATELET + 1)
+    of_part = {
+        "nucleus": real_cells.NUCLEUS,
+        "cytoplasm": real_cells.CELL,
+        "red cells": real_cells.RED,
+        "platelets": real_cells.PLATELET,
+        "background": real_cells.BACKGROUND,
+    }
+    table = np.full((len(codes), len(SHOWN_PARTS)), NOBODY_KNOWS, np.uint8)
+    for code in codes:
+        for at, part in enumerate(SHOWN_PARTS):
+            in_cell = code in (NUCLEUS, real_cells.CELL)
+            if code == real_cells.UNKNOWN or (part in ("granules", "vacuoles") and in_cell):
+                continue
+            if code == real_cells.OUTSIDE and part in ("red cells", "platelets", "background"):
+                continue
+            table[code, at] = 254 if code == of_part.get(part) else 0
+    return table
+
+
+PARTS_OF_CODES = _parts_of_codes()
+
+
+def parts_of_masks(masks: np.ndarray, grid: int) -> np.ndarray:
+    """uint8 [h, h, parts] with h = grid × FINE, from masks [parts, side, side]: shares, 0 to 254."""
+    side = masks.shape[-1]
+    at = ((np.arange(grid * FINE) + 0.5) * side / (grid * FINE)).astype(int)
+    masks = masks[:, at[:, None], at[None]].astype(np.uint8)
+    background = 255 - masks.max(0, keepdims=True)
+    return np.minimum(np.concatenate([masks, background]).transpose(1, 2, 0), 254)
+
+
+def by_patch(parts: np.ndarray) -> np.ndarray:
+    """[h, h, parts] → [patches, FINE × FINE × parts], patches row by row."""
+    grid = parts.shape[0] // FINE
+    return parts.reshape(grid, FINE, grid, FINE, -1).transpose(0, 2, 1, 3, 4).reshape(grid * grid, -1)
+
+
+# -------------------------------------------------------------------------------------------------------- real pictures
 
 
 def choose_look(
@@ -407,29 +456,38 @@ class Batches(Dataset):
         return self.steps * HALVES
 
     def _picture(self, rng: np.random.Generator, view: str, source: str):
-        """(image, its truths, the square of patches for RC-Align, the truths of that square)."""
+        """(image, its truths, the square of patches for RC-Align, the truths of that square, parts of its patches)."""
         grid = VIEWS[view].grid
         pixels = grid * PATCH
         region = (0, 0, grid) if self.plain else choose_region(rng, grid)
         if source == "none":
             picture = self.light[rng.integers(len(self.light))]
             side = NO_CELL_SIDE * rng.uniform(0.3, 0.7)
-            image, _ = look(picture, np.zeros((64, 64), np.uint8), (128, 128), side, rng.uniform(0, 2 * math.pi), pixels)
+            image, _ = look(
+                picture, np.zeros((64, 64), np.uint8), (128, 128), side, rng.uniform(0, 2 * math.pi), pixels
+            )
             nothing = np.zeros(len(KEYS), np.float32)
-            return other_laboratory(rng, image, 1.0), nothing, region, nothing
+            return (
+                other_laboratory(rng, image, 1.0),
+                nothing,
+                region,
+                nothing,
+                np.zeros((grid * FINE, grid * FINE, len(SHOWN_PARTS)), np.uint8),
+            )
         if source == "drawn":
             whole, all_masks, cell, visible = self.drawn[int(rng.integers(len(self.drawn)))]
             image, masks = cut(whole, all_masks, *choose_square(rng, view, all_masks), pixels)
             image, masks = turn(rng, other_laboratory(rng, image, 1.1), masks)
             shown = all_masks if self.plain else masks
+            parts = parts_of_masks(masks, grid)
             truths = truth_vector(view_truth(cell, visible, all_masks, shown))
             if region[2] == grid:
-                return image, truths, region, truths
+                return image, truths, region, truths, parts
             # From patches to the finer cells of the masks.
             left, top, side = region
             x, y, end_x, end_y = (round(v * masks.shape[-1] / grid) for v in (left, top, left + side, top + side))
             part = view_truth(cell, visible, all_masks, masks[:, y:end_y, x:end_x], side * side)
-            return image, truths, region, truth_vector(part)
+            return image, truths, region, truth_vector(part), parts
         cells = self.real[source]
         number = int(np.searchsorted(self._cumulative(source), rng.random()))
         places, box = cells.places[number], cells.boxes[number]
@@ -438,6 +496,7 @@ class Batches(Dataset):
         image, shown = other_laboratory(rng, image), shown
         if rng.random() < 0.5:
             image, shown = image[:, ::-1], shown[:, ::-1]
+        parts = PARTS_OF_CODES[shown]
         if np.isnan(box).any():
             total = 0.0
         else:
@@ -447,17 +506,13 @@ class Batches(Dataset):
             total = ((own == NUCLEUS) | (own == real_cells.CELL)).sum() * (pixels / side) ** 2
         if self.plain:
             truths = view_truths(cells.truths[number], float(((places == 2) | (places == 3)).sum()), places)
-            return image, truths, region, truths
+            return image, truths, region, truths, parts
         truths = view_truths(cells.truths[number], total, shown)
         if region[2] == grid:
-            return image, truths, region, truths
-        left, top, side = (4 * v for v in region)
-        return (
-            image,
-            truths,
-            region,
-            view_truths(cells.truths[number], total, shown[top : top + side, left : left + side]),
-        )
+            return image, truths, region, truths, parts
+        left, top, side = (FINE * v for v in region)
+        part = shown[top : top + side, left : left + side]
+        return image, truths, region, view_truths(cells.truths[number], total, part), parts
 
     def _cumulative(self, source: str) -> np.ndarray:
         return np.cumsum(self.real[source].weights) * (1 - 1e-9)
@@ -467,11 +522,11 @@ class Batches(Dataset):
         if self.plain:
             return [text for i in order if (text := written(rng, truths[i])) is not None]
         weights = SINGLE_WEIGHTS / SINGLE_WEIGHTS.sum()
-        texts = [single(rng, int(key)) for key in rng.choice(len(KEYS), 34, replace=False, p=weights)]
-        texts += [single(rng, AT[SHAPES[rng.integers(len(SHAPES))]]) for _ in range(10)]
+        texts = [single(rng, int(key)) for key in rng.choice(len(KEYS), 26, replace=False, p=weights)]
+        texts += [single(rng, AT[SHAPES[rng.integers(len(SHAPES))]]) for _ in range(8)]
         weights = DENIED_WEIGHTS / DENIED_WEIGHTS.sum()
-        texts += [denial(rng, int(key)) for key in rng.choice(len(KEYS), 12, replace=False, p=weights)]
-        texts += [foreign(rng) for _ in range(10)]
+        texts += [denial(rng, int(key)) for key in rng.choice(len(KEYS), 10, replace=False, p=weights)]
+        texts += [foreign(rng) for _ in range(8)]
         for i in order[: count - len(texts)]:
             made = written(rng, truths[i], int(rng.integers(2, 4)))
             texts += [] if made is None else [made]
@@ -496,7 +551,7 @@ class Batches(Dataset):
         places = ((top + rows) * GRID + left + columns).reshape(view.pictures, -1)
         view_table, region_table = (np.stack([picture[i] for picture in pictures]) for i in (1, 3))
         regions = np.zeros((view.pictures, view.grid, view.grid), bool)
-        for region, (_, _, (x, y, side), _) in zip(regions, pictures, strict=True):
+        for region, (_, _, (x, y, side), *_) in zip(regions, pictures, strict=True):
             region[y : y + side, x : x + side] = True
         texts = self._texts(rng, view_table, view.captions)
         sentences, spans = [], []
@@ -517,6 +572,8 @@ class Batches(Dataset):
             "pixels": torch.from_numpy(np.stack([image for image, *_ in pictures])),
             "places": torch.from_numpy(places),
             "input_ids": encoded["input_ids"],
+            "truths": truths,
+            "parts": torch.from_numpy(np.stack([by_patch(picture[4]) for picture in pictures])),
             "caption_truth": torch.stack([truth_of_text(text, truths, blood) for text in texts], 1),
             "regions": torch.from_numpy(regions.reshape(view.pictures, -1)),
             "span_caption": torch.tensor([s[0] for s in spans]),

@@ -58,13 +58,26 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
-            for (rows, columns), parameters in by_shape.items():
+            processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+            rank = torch.distributed.get_rank() if processes > 1 else 0
+            stacks = []
+            for parameters in by_shape.values():
                 for parameter in parameters:
                     average = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
                     average.lerp_(parameter.grad, 1 - group["momentum"])
                 steps = torch.stack(
                     [p.grad.lerp(self.state[p]["momentum_buffer"], group["momentum"]) for p in parameters]
                 )
+                # Each process orthogonalises its share; what it leaves is zero, and the sum is all of them.
+                mine = torch.zeros_like(steps)
+                mine[rank::processes] = orthogonal(steps[rank::processes])
+                stacks.append(mine)
+            if processes > 1:
+                flat = torch.cat([stack.flatten() for stack in stacks])
+                torch.distributed.all_reduce(flat)
+                parts = flat.split([stack.numel() for stack in stacks])
+                stacks = [part.view_as(stack) for part, stack in zip(parts, stacks, strict=True)]
+            for ((rows, columns), parameters), stack in zip(by_shape.items(), stacks, strict=True):
                 size = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-                for parameter, step in zip(parameters, orthogonal(steps), strict=True):
+                for parameter, step in zip(parameters, stack, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-size)

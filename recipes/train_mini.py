@@ -34,13 +34,14 @@ from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, Co
 from helpers.conceptclip.convert import save
 from helpers.settings import SEED
 
-from .batches import COOL_DOWN, GRID, HALVES, PATCH, Batches
+from .batches import COOL_DOWN, FINE, GRID, HALVES, NOBODY_KNOWS, PATCH, SHOWN_PARTS, Batches
 from .muon import Muon
-from .real_cells import LABORATORIES
+from .real_cells import KEYS, LABORATORIES
 from .render_training import SIZE
 from .tokenizer import make_tokenizer
 
 RC_WEIGHT = 0.5
+AUXILIARY_WEIGHT = 0.5
 STAGE_ONE = 0.0744
 """The share of the steps that trains with IT-Align alone."""
 
@@ -107,6 +108,28 @@ def rc_align(output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return sigmoid_loss(output.concept_logit_scale * best + output.concept_logit_bias, batch["span_truth"])
 
 
+class Heads(torch.nn.Module):
+    """What only the training has: linear readings of the features, whose losses show both towers the way early on.
+
+    ``concepts`` reads every concept from the global feature of a picture, ``parts`` what each of the 4 × 4 pieces of a
+    patch shows from its token. Neither is part of the model that is kept.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.concepts = torch.nn.Linear(width, len(KEYS))
+        self.parts = torch.nn.Linear(width, FINE * FINE * len(SHOWN_PARTS))
+
+    def loss(self, output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The mean of both over what is known, each as large as IT-Align's loss of one caption."""
+        features = output.image_features * output.image_features.shape[1] ** 0.5  # of unit variance
+        concepts = sigmoid_loss(self.concepts(features), batch["truths"])
+        logits, parts = self.parts(output.image_token_features), batch["parts"]
+        known = parts != NOBODY_KNOWS
+        entropy = F.binary_cross_entropy_with_logits(logits, parts / 254, reduction="none")
+        return concepts + len(parts) * (entropy * known).sum() / known.sum()
+
+
 # ------------------------------------------------------------------------------------------------------------ training
 
 
@@ -158,9 +181,9 @@ def as_model_input(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1
 
 
-def average_gradients(model: ConceptCLIPModel, processes: int) -> None:
+def average_gradients(parameters: list[torch.nn.Parameter], processes: int) -> None:
     """Make the gradients of both halves of a step, wherever they were computed, into their mean."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients]) / HALVES
     if processes > 1:
         torch.distributed.all_reduce(flat)
@@ -168,9 +191,9 @@ def average_gradients(model: ConceptCLIPModel, processes: int) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def make_optimizers(model: ConceptCLIPModel, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: ConceptCLIPModel, heads: Heads, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
     """Muon for the weight matrices, AdamW for the embeddings, biases, norms and scalars."""
-    matrices, rest = [], []
+    matrices, rest = [], list(heads.parameters())
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "embedding" not in name else rest).append(parameter)
     optimizers = [
@@ -201,12 +224,15 @@ def train(options: argparse.Namespace) -> None:
     batches = Batches(options.rendered, options.real, tokenizer, options.steps, options.plain, options.leave_out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = new_model(tokenizer, batches).to(device).train()
+    heads = Heads(model.config.vision_config.hidden_size).to(device)
+    parameters = [*model.parameters(), *(() if options.plain else heads.parameters())]
     embeddings = model.vision_model.embeddings
-    optimizers = make_optimizers(model, options)
+    optimizers = make_optimizers(model, heads, options)
     checkpoint, start = options.out / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
+        heads.load_state_dict(state["heads"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         start = state["step"]
@@ -220,7 +246,7 @@ def train(options: argparse.Namespace) -> None:
     )
     with log_file.open("w", newline="") as log:
         writer = csv.writer(log, lineterminator="\n")
-        writer.writerows(kept or [["step", "patches", "learning_rate_factor", "it_align", "rc_align"]])
+        writer.writerows(kept or [["step", "patches", "learning_rate_factor", "it_align", "rc_align", "auxiliary"]])
         steps = range(start, options.steps)
         bar = tqdm(steps, initial=start, total=options.steps, desc="steps", mininterval=10, disable=rank > 0)
         for step in bar:
@@ -229,7 +255,8 @@ def train(options: argparse.Namespace) -> None:
                 for group in optimizer.param_groups:
                     group["lr"] = group["initial_lr"] * factor
             stage_two = step >= STAGE_ONE * options.steps
-            model.zero_grad(set_to_none=True)
+            for parameter in parameters:
+                parameter.grad = None
             for _ in range(HALVES // processes):
                 batch = {name: tensor.to(device) for name, tensor in next(loader).items()}
                 embeddings.position_ids = batch["places"]
@@ -239,18 +266,22 @@ def train(options: argparse.Namespace) -> None:
                 image_text = it_align(output, batch["caption_truth"])
                 region_concept = rc_align(output, batch) if stage_two else None
                 loss = image_text if region_concept is None else image_text + RC_WEIGHT * region_concept
+                auxiliary = None if options.plain else heads.loss(output, batch)
+                if auxiliary is not None:
+                    loss = loss + AUXILIARY_WEIGHT * auxiliary
                 loss.backward()
-            average_gradients(model, processes)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            average_gradients(parameters, processes)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             for optimizer in optimizers:
                 optimizer.step()
-            values = [image_text.item(), float("nan") if region_concept is None else region_concept.item()]
+            losses = (image_text, region_concept, auxiliary)
+            values = [math.nan if value is None else value.item() for value in losses]
             if not math.isfinite(values[0]):
                 raise FloatingPointError(
                     f"The loss is {values[0]} at step {step}: lower --lr and resume from {checkpoint}."
                 )
             writer.writerow([step, batch["places"].shape[1], f"{factor:.4f}", *(f"{value:.4f}" for value in values)])
-            bar.set_postfix(it=f"{values[0]:.3f}", rc=f"{values[1]:.3f}", refresh=False)
+            bar.set_postfix(it=f"{values[0]:.3f}", rc=f"{values[1]:.3f}", aux=f"{values[2]:.3f}", refresh=False)
             if step % 20 == 0:
                 log.flush()
             if rank == 0 and ((step + 1) % options.save_every == 0 or step + 1 == options.steps):
@@ -258,6 +289,7 @@ def train(options: argparse.Namespace) -> None:
                 unfinished = checkpoint.with_suffix(".tmp")
                 state = {
                     "model": model.state_dict(),
+                    "heads": heads.state_dict(),
                     "optimizers": [o.state_dict() for o in optimizers],
                     "step": step + 1,
                 }
