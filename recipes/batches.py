@@ -316,8 +316,8 @@ def choose_look(
         if 2 * reach > most + 1:
             continue
         inside = tuple(
-            float(np.clip(c, min(reach, n / 2), max(n - reach, n / 2)))
-            for c, n in zip(centre, (width, height), strict=True)
+            float(np.clip(at, min(reach, n / 2), max(n - reach, n / 2)))
+            for at, n in zip(centre, (width, height), strict=True)
         )
         # A turned square fits only further from the border; not so far that the cell is lost.
         if max(abs(a - b) for a, b in zip(inside, centre, strict=True)) <= max(side - extent, 0) / 2 + 1:
@@ -493,7 +493,7 @@ class Batches(Dataset):
         places, box = cells.places[number], cells.boxes[number]
         centre, side, angle = choose_look(rng, view, places, box)
         image, shown = look(cells.images[number], places, centre, side, angle, pixels)
-        image, shown = other_laboratory(rng, image), shown
+        image = other_laboratory(rng, image)
         if rng.random() < 0.5:
             image, shown = image[:, ::-1], shown[:, ::-1]
         parts = PARTS_OF_CODES[shown]
@@ -503,9 +503,9 @@ class Batches(Dataset):
             x, y, end_x, end_y = (round(float(v) / real_cells.BLOCK) for v in box)
             own = places[y:end_y, x:end_x]
             # In codes of the view, which are not those of the picture when it is made larger or smaller.
-            total = ((own == NUCLEUS) | (own == real_cells.CELL)).sum() * (pixels / side) ** 2
+            total = np.isin(own, (NUCLEUS, real_cells.CELL)).sum() * (pixels / side) ** 2
         if self.plain:
-            truths = view_truths(cells.truths[number], float(((places == 2) | (places == 3)).sum()), places)
+            truths = view_truths(cells.truths[number], float(np.isin(places, (NUCLEUS, real_cells.CELL)).sum()), places)
             return image, truths, region, truths, parts
         truths = view_truths(cells.truths[number], total, shown)
         if region[2] == grid:
@@ -541,10 +541,8 @@ class Batches(Dataset):
             name = "cell"
         view, rng = VIEWS[name], np.random.default_rng([SEED, step, number])
         ends = np.cumsum(list(self.shares.values()))
-        sources = [
-            list(self.shares)[int(i)]
-            for i in np.searchsorted(ends / ends[-1], (np.arange(view.pictures) + 0.5) / view.pictures)
-        ]
+        places = (np.arange(view.pictures) + 0.5) / view.pictures
+        sources = [list(self.shares)[int(i)] for i in np.searchsorted(ends / ends[-1], places)]
         pictures = [self._picture(rng, name, source) for source in sources]
         left, top = rng.integers(0, GRID - view.grid + 1, size=(2, view.pictures, 1, 1))
         rows, columns = np.mgrid[: view.grid, : view.grid]
@@ -565,7 +563,7 @@ class Batches(Dataset):
         for row, (i, _, start, end) in enumerate(spans):
             within[row, encoded.char_to_token(i, start) : encoded.char_to_token(i, end - 1) + 1] = 1
         truths = torch.from_numpy(view_table)
-        blood = torch.tensor([source == "none" for source in sources])
+        bloodless = torch.tensor([source == "none" for source in sources])
         # The last column is for what is true of nothing.
         of_regions = torch.cat([torch.from_numpy(region_table), torch.zeros(view.pictures, 1)], 1)
         return {
@@ -574,7 +572,7 @@ class Batches(Dataset):
             "input_ids": encoded["input_ids"],
             "truths": truths,
             "parts": torch.from_numpy(np.stack([by_patch(picture[4]) for picture in pictures])),
-            "caption_truth": torch.stack([truth_of_text(text, truths, blood) for text in texts], 1),
+            "caption_truth": torch.stack([truth_of_text(text, truths, bloodless) for text in texts], 1),
             "regions": torch.from_numpy(regions.reshape(view.pictures, -1)),
             "span_caption": torch.tensor([s[0] for s in spans]),
             "span_tokens": within / within.sum(1, keepdim=True),

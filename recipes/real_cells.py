@@ -2,12 +2,12 @@
 
     python -m recipes.real_cells --shared FOLDER --out build/real
 
-FOLDER holds ``pbc/``, ``krd/``, ``aslan/`` and ``bccd/``. Pictures are decoded once and kept as arrays. Only what may be
-trained on is read: PBC's train split, and not the lists ``bccd_held_out.txt`` and ``krd_held_out.txt``.
+FOLDER holds ``pbc/``, ``krd/``, ``aslan/`` and ``bccd/``. Pictures are decoded once and kept as arrays. Only what may
+be trained on is read: PBC's train split, and not what ``bccd_held_out.txt`` and ``krd_held_out.txt`` name.
 
-Nobody drew the parts of a PBC cell. Its nucleus is what is dark enough (Otsu's threshold, twice) near the middle; a ring
-around it, of which nobody can say what it is, stays unknown. Every picture gets such a **map of places**: one code for
-each 4 × 4 pixels.
+Nobody drew the parts of a PBC cell. Its nucleus is what is dark enough near the middle (Otsu's threshold; twice where
+there are dark granules, too); a ring around it, of which nobody can say what it is, stays unknown. Every picture gets
+such a **map of places**: one code for each 4 × 4 pixels.
 """
 
 from __future__ import annotations
@@ -176,9 +176,8 @@ def cell_truths(row: pd.Series) -> np.ndarray:
     whole["granules"] = 0.01 if row.granularity == "yes" else 0.0
     # A reader who says "yes" to granules and "nil" to their type has left something open, not contradicted himself.
     values = {name: row[name] for name in ATTRIBUTES}
-    doubtful = (
-        len({values["granularity"] == "no", *(values[n] == "nil" for n in ("granule_type", "granule_colour"))}) > 1
-    )
+    without = {values["granularity"] == "no", values["granule_type"] == "nil", values["granule_colour"] == "nil"}
+    doubtful = len(without) > 1
     if doubtful:
         values |= {"granularity": "no", "granule_type": "nil", "granule_colour": "nil"}
     known = truth(Cell(row.type, **values), whole)
@@ -208,7 +207,7 @@ def _weights(labels: pd.Series) -> np.ndarray:
 
 
 def attribute_weights(cells: pd.DataFrame) -> np.ndarray:
-    """The five types equally often, and within a type the rarer values of every attribute more often than their share."""
+    """The five types equally often, and within a type the rarer values of each attribute more often than they are."""
     result = np.zeros(len(cells))
     for _, of_type in cells.groupby("type"):
         rarity = np.zeros(len(of_type))
@@ -241,7 +240,7 @@ def prepare_pbc(folder: Path, typical) -> Source:
         at = cells.index[cells.name == number][0]
         for label, code in ((1, RED), (2, PLATELET)):
             for box in rows[rows.label == label][["xmin", "ymin", "xmax", "ymax"]].to_numpy():
-                left, top, right, bottom = (int(round(v / BLOCK)) for v in box)
+                left, top, right, bottom = (round(v / BLOCK) for v in box)
                 part = places[at, top:bottom, left:right]
                 part[np.isin(part, (OUTSIDE, RED) if code == PLATELET else (OUTSIDE,))] = code
     truths = np.stack([cell_truths(row) for _, row in cells.iterrows()])

@@ -22,54 +22,47 @@ from .tokenizer import VOCABULARY
 TEST_WORDS = Path(__file__).with_name("foreign_test_words.txt")
 
 THINGS = """
-dog, cat, horse, cow, sheep, goat, pig, rabbit, mouse, rat, squirrel, fox, wolf, bear, lion, tiger, elephant, giraffe, zebra, monkey, kangaroo,
-camel, deer, whale, dolphin, shark, salmon, goldfish, octopus, crab, lobster, snail, spider, ant, bee, butterfly, mosquito, beetle, worm, snake,
-lizard, crocodile, turtle, frog, chicken, duck, goose, owl, eagle, parrot, penguin, sparrow, bird, fish, insect, car, bus, truck, train, tram,
-bicycle, motorcycle, airplane, helicopter, ship, boat, sailboat, submarine, tractor, rocket, wheel, bridge, road, street, highway, traffic light,
-airport, harbour, house, castle, church, temple, tower, skyscraper, barn, tent, window, door, stairs, roof, kitchen, bathroom, bedroom, garden,
-park, beach, mountain, volcano, river, lake, waterfall, ocean, island, desert, forest, meadow, sky, cloud, rainbow, sunset, moon, planet, galaxy,
-snow, rain, lightning, fire, smoke, rock, sand, tree, oak, palm tree, rose, tulip, sunflower, cactus, mushroom, grass, leaf, apple, banana,
-lemon, cherry, strawberry, grape, pineapple, watermelon, tomato, potato, carrot, onion, bread, cheese, pizza, hamburger, cake, ice cream,
-chocolate, coffee, tea, wine, beer, milk, egg, rice, soup, salad, sandwich, sushi, table, chair, sofa, bed, lamp, mirror, clock, book, newspaper,
-pencil, scissors, hammer, screwdriver, umbrella, bottle, cup, plate, fork, spoon, knife, computer, keyboard, telephone, television, camera, guitar,
-piano, violin, drum, trumpet, football, tennis racket, basketball, skateboard, surfboard, bicycle helmet, hat, shoe, shirt, dress, jacket, glove,
-necklace, watch, glasses, wallet, suitcase, backpack, man, woman, child, baby, teacher, policeman, soldier, king, dancer, crowd, face, hand, foot,
-eye, ear, nose, mouth, tooth, hair, beard, smile, wedding, birthday party, concert, stadium, circus, toy, doll, teddy bear, robot, balloon, kite,
-candle, money, coin, map, flag, statue, painting, sculpture, poster, stamp, ticket, passport, letter, alphabet, crossword, chess board, playing card,
-dice, puzzle, snowman, pumpkin, christmas tree, fireworks, campfire, ladder, rope, chain, lock, key, box, basket, bucket, barrel, brick, fence,
+dog, cat, horse, cow, sheep, goat, pig, rabbit, mouse, rat, squirrel, fox, wolf, bear, lion, tiger, elephant, giraffe,
+zebra, monkey, kangaroo, camel, deer, whale, dolphin, shark, salmon, goldfish, octopus, crab, lobster, snail, spider,
+ant, bee, butterfly, mosquito, beetle, worm, snake, lizard, crocodile, turtle, frog, chicken, duck, goose, owl, eagle,
+parrot, penguin, sparrow, bird, fish, insect, car, bus, truck, train, tram, bicycle, motorcycle, airplane, helicopter,
+ship, boat, sailboat, submarine, tractor, rocket, wheel, bridge, road, street, highway, traffic light, airport,
+harbour, house, castle, church, temple, tower, skyscraper, barn, tent, window, door, stairs, roof, kitchen, bathroom,
+bedroom, garden, park, beach, mountain, volcano, river, lake, waterfall, ocean, island, desert, forest, meadow, sky,
+cloud, rainbow, sunset, moon, planet, galaxy, snow, rain, lightning, fire, smoke, rock, sand, tree, oak, palm tree,
+rose, tulip, sunflower, cactus, mushroom, grass, leaf, apple, banana, lemon, cherry, strawberry, grape, pineapple,
+watermelon, tomato, potato, carrot, onion, bread, cheese, pizza, hamburger, cake, ice cream, chocolate, coffee, tea,
+wine, beer, milk, egg, rice, soup, salad, sandwich, sushi, table, chair, sofa, bed, lamp, mirror, clock, book,
+newspaper, pencil, scissors, hammer, screwdriver, umbrella, bottle, cup, plate, fork, spoon, knife, computer,
+keyboard, telephone, television, camera, guitar, piano, violin, drum, trumpet, football, tennis racket, basketball,
+skateboard, surfboard, bicycle helmet, hat, shoe, shirt, dress, jacket, glove, necklace, watch, glasses, wallet,
+suitcase, backpack, man, woman, child, baby, teacher, policeman, soldier, king, dancer, crowd, face, hand, foot, eye,
+ear, nose, mouth, tooth, hair, beard, smile, wedding, birthday party, concert, stadium, circus, toy, doll, teddy bear,
+robot, balloon, kite, candle, money, coin, map, flag, statue, painting, sculpture, poster, stamp, ticket, passport,
+letter, alphabet, crossword, chess board, playing card, dice, puzzle, snowman, pumpkin, christmas tree, fireworks,
+campfire, ladder, rope, chain, lock, key, box, basket, bucket, barrel, brick, fence
 """
 
 MEDICINE = """
-melanoma, nevus, mole, basal cell carcinoma, squamous cell carcinoma, psoriasis, eczema, acne, wart, skin lesion, dermoscopy, rash, scar, burn, wound,
-pneumonia, chest x-ray, lung nodule, pleural effusion, pneumothorax, tuberculosis, cardiomegaly, rib fracture, bone fracture, hip implant, scoliosis,
-mammogram, breast mass, calcification, brain tumor, glioma, stroke, haemorrhage, ct scan, mri, ultrasound, fetus, gallstone, kidney stone, liver cyst,
-spleen, pancreas, stomach, colon polyp, endoscopy, ulcer, appendix, bladder, prostate, uterus, ovary, retina, optic disc, macula, fundus photograph,
-diabetic retinopathy, glaucoma, cataract, cornea, heart, aorta, coronary artery, valve, electrocardiogram, angiogram, muscle, tendon, cartilage, spine,
-vertebra, skull, femur, pelvis, shoulder, elbow, knee, finger, toe, nail, tongue, tonsil, thyroid, larynx, trachea, bronchus, oesophagus, hepatocyte,
-adipocyte, neuron, astrocyte, glomerulus, villus, alveolus, crypt, collagen, keratin, epithelium, squamous epithelium, goblet cell, gland, duct,
-adenocarcinoma, sarcoma, metastasis, mitosis, necrosis, fibrosis, oedema, abscess, granuloma, biopsy, histology of the colon, pap smear, sperm,
-sickle cell, spherocyte, schistocyte, target cell, malaria parasite, plasmodium, trypanosome, blast, leukemia, lymphoma, plasma cell, megakaryocyte,
-macrophage, mast cell, fibroblast, stem cell, yeast, bacteria, virus, amoeba, pollen, crystal, urine sediment, bone marrow, lymph node, auer rod,
-toxic granulation, smudge cell, erythroblast, reticulocyte, heinz body, fluorescence microscopy, electron micrograph, gram stain, plant cell, onion skin,
-dental caries, implant, pacemaker, stent, catheter, needle, syringe, stethoscope, wheelchair, hospital bed, surgeon, nurse, operation, bandage, pill,
+melanoma, nevus, mole, basal cell carcinoma, squamous cell carcinoma, psoriasis, eczema, acne, wart, skin lesion,
+dermoscopy, rash, scar, burn, wound, pneumonia, chest x-ray, lung nodule, pleural effusion, pneumothorax,
+tuberculosis, cardiomegaly, rib fracture, bone fracture, hip implant, scoliosis, mammogram, breast mass,
+calcification, brain tumor, glioma, stroke, haemorrhage, ct scan, mri, ultrasound, fetus, gallstone, kidney stone,
+liver cyst, spleen, pancreas, stomach, colon polyp, endoscopy, ulcer, appendix, bladder, prostate, uterus, ovary,
+retina, optic disc, macula, fundus photograph, diabetic retinopathy, glaucoma, cataract, cornea, heart, aorta,
+coronary artery, valve, electrocardiogram, angiogram, muscle, tendon, cartilage, spine, vertebra, skull, femur,
+pelvis, shoulder, elbow, knee, finger, toe, nail, tongue, tonsil, thyroid, larynx, trachea, bronchus, oesophagus,
+hepatocyte, adipocyte, neuron, astrocyte, glomerulus, villus, alveolus, crypt, collagen, keratin, epithelium, squamous
+epithelium, goblet cell, gland, duct, adenocarcinoma, sarcoma, metastasis, mitosis, necrosis, fibrosis, oedema,
+abscess, granuloma, biopsy, histology of the colon, pap smear, sperm, sickle cell, spherocyte, schistocyte, target
+cell, malaria parasite, plasmodium, trypanosome, blast, leukemia, lymphoma, plasma cell, megakaryocyte, macrophage,
+mast cell, fibroblast, stem cell, yeast, bacteria, virus, amoeba, pollen, crystal, urine sediment, bone marrow, lymph
+node, auer rod, toxic granulation, smudge cell, erythroblast, reticulocyte, heinz body, fluorescence microscopy,
+electron micrograph, gram stain, plant cell, onion skin, dental caries, implant, pacemaker, stent, catheter, needle,
+syringe, stethoscope, wheelchair, hospital bed, surgeon, nurse, operation, bandage, pill
 """
 
-_ADJECTIVES = (
-    "red",
-    "blue",
-    "purple",
-    "pink",
-    "big",
-    "small",
-    "round",
-    "irregular",
-    "large",
-    "pale",
-    "white",
-    "light blue",
-    "dense",
-    "clear",
-)
+_WORDS_OF_OURS = "red, blue, purple, pink, big, small, round, irregular, large, pale, white, light blue, dense, clear"
 
 DENIALS = (
     "no {}",
@@ -108,6 +101,7 @@ DENIALS = (
 )
 """Ways to say that something is not there."""
 
+DRAWN_WORDS = "texture noise circle circles letters lines colors object objects"
 _CONSONANTS, _VOWELS = list("bcdfghjklmnpqrstvwxyz"), list("aeiou")
 
 
@@ -140,19 +134,10 @@ def own_words() -> set[str]:
 @cache
 def foreign_words() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(things and medicine, plain English words of Python's own manual) to train on; test words are left out."""
-    named = [word.strip() for word in re.split(r"[,\n]+", THINGS + MEDICINE) if word.strip()]
+    named = [" ".join(word.split()) for word in f"{THINGS},{MEDICINE}".split(",") if word.strip()]
     english = set(re.findall(r"\b[a-z]{4,12}\b", " ".join(topics[key] for key in sorted(topics)).lower()))
-    english -= own_words() | {
-        "texture",
-        "noise",
-        "circle",
-        "circles",
-        "letters",
-        "lines",
-        "colors",
-        "object",
-        "objects",
-    }
+    # Of pictures without a cell some are textures, circles, lines or letters.
+    english -= own_words() | set(DRAWN_WORDS.split())
     return (
         tuple(word for word in named if not is_test_word(word)),
         tuple(sorted(word for word in english if not is_test_word(word))),
@@ -163,26 +148,9 @@ def neutral_words() -> list[str]:
     """Words that say nothing of what is in a picture ("here", "which", "please"): any caption may contain them."""
     lines = [line for line in VOCABULARY.read_text("utf-8").splitlines() if not line.startswith("#")]
     kept = [line for line in lines if line.startswith(("the a", "there here", "picture photo", "example", "please"))]
-    out = {
-        "no",
-        "not",
-        "without",
-        "absent",
-        "absence",
-        "presence",
-        "zero",
-        "empty",
-        "healthy",
-        "abnormal",
-        "normal",
-        "background",
-        "drawing",
-        "painting",
-        "scan",
-        "view",
-        "sick",
-    }
-    return [word for line in kept for word in line.split() if word not in out]
+    out = "no not without absent absence presence zero empty healthy abnormal normal sick background"
+    out += " drawing painting scan view"
+    return [word for line in kept for word in line.split() if word not in out.split()]
 
 
 def foreign_phrase(rng: np.random.Generator) -> str:
@@ -194,7 +162,8 @@ def foreign_phrase(rng: np.random.Generator) -> str:
     elif kind < 0.66:
         phrase = " ".join(english[i] for i in rng.integers(len(english), size=rng.integers(1, 3)))
     elif kind < 0.76:
-        phrase = f"{_ADJECTIVES[rng.integers(len(_ADJECTIVES))]} {named[rng.integers(len(named))]}"
+        ours = _WORDS_OF_OURS.split(", ")
+        phrase = f"{ours[rng.integers(len(ours))]} {named[rng.integers(len(named))]}"
     elif kind < 0.9:  # a word that does not exist
         count = int(rng.integers(1, 5))
         phrase = "".join(
