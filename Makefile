@@ -1,5 +1,7 @@
 # make run      every notebook executed, then rendered to build/html/index.html
-# make test     unit tests, and every notebook and solution compared with its stored output
+# make test     lint, unit tests, and every notebook and solution compared with its stored output
+# make test-all what takes longer: other dtypes and models, teaching paths, engines, the lowest versions of all packages
+# make lint     ruff, mypy, and the layers of helpers
 # make lab      JupyterLab, at the first notebook
 # make refresh  execute the notebooks in place and clean them, after a change that is meant to change their output
 # make doctor   what works on this machine, and what to do about what does not
@@ -20,14 +22,18 @@ PY := $(VENV)/bin/python
 # Changes with these two files and this folder's place, so an environment that fits them is never touched again.
 STAMP := $(VENV)/installed-$(firstword $(shell { cat pyproject.toml constraints.txt; pwd; } | cksum))
 
+# What is installed beside the required packages; environment.yml names the same.
+EXTRAS := dev,browser
+
 NOTEBOOKS := $(PY) -m tools.notebooks
+PYTEST := $(PY) -m pytest --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 120
 # The notebooks and the tests must not need a network; JupyterLab may be used to download the released model.
-run refresh test: export HF_HUB_OFFLINE ?= 1
+run refresh test test-all: export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install run test lint lab refresh render doctor clean
+.PHONY: help install run test test-all test-lowest lint lab refresh render doctor clean
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
 
 install: $(STAMP)
 $(STAMP):
@@ -40,7 +46,7 @@ $(STAMP):
 	@echo "Installing the packages of constraints.txt into $(VENV) (a few minutes, once) ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=77'
 	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt \
-	  --no-build-isolation --editable '.[dev,browser]' > $(VENV)/install.log 2>&1 || { \
+	  --no-build-isolation --editable '.[$(EXTRAS)]' > $(VENV)/install.log 2>&1 || { \
 	  tail -20 $(VENV)/install.log; echo "The packages could not be installed; all of it is in $(VENV)/install.log" ; exit 1; } >&2
 	@rm -f $(VENV)/installed-*; touch $@
 
@@ -53,12 +59,19 @@ render: $(STAMP)
 refresh: $(STAMP)
 	@$(NOTEBOOKS) refresh
 
-test: $(STAMP)
-	@$(PY) -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 120 \
-	  tests notebooks $(ARGS)
+test: lint
+	@$(PYTEST) --nbval tests notebooks $(ARGS)
+
+# Both parts run, and what fails in either fails the whole.
+test-all: $(STAMP)
+	@failed=0; $(PYTEST) -m "elsewhere or engines or paths" tests $(ARGS) || failed=1; \
+	  $(MAKE) --no-print-directory test-lowest || failed=1; exit $$failed
+
+test-lowest: $(STAMP)
+	@$(PY) -m tools.lowest
 
 lint: $(STAMP)
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/lint-imports --no-cache | tail -4
 
 lab: $(STAMP)
 	@$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/$(firstword $(wildcard notebooks/01_*.ipynb)) $(ARGS)

@@ -182,8 +182,18 @@ def atlas(data: Path = DATA) -> Finding:
     """Are the atlas' pictures, masks and table whole?"""
     if problem := _files("Atlas", "atlas", "cells.csv", data):
         return problem
-    cells = len((data / "atlas" / "cells.csv").read_text(encoding="utf-8").splitlines()) - 1
-    return Finding("Atlas", "ok", f"{cells} cells")
+    return Finding("Atlas", "ok", f"{_rows(data / 'atlas' / 'cells.csv')} cells")
+
+
+def real_cells(data: Path = DATA) -> Finding:
+    """Are the photographs of real cells, their masks and their table whole?"""
+    if problem := _files("Real cells", "cells", "cells.csv", data):
+        return problem
+    return Finding("Real cells", "ok", f"{_rows(data / 'cells' / 'cells.csv')} photographs")
+
+
+def _rows(table: Path) -> int:
+    return len(table.read_text(encoding="utf-8").splitlines()) - 1
 
 
 def chosen_model(source: str | None = None) -> Finding:
@@ -260,8 +270,8 @@ def browser(which: Callable[[str], str | None] = shutil.which) -> Finding:
 
 
 CHECKS = [
-    python, packages, torch_and_device, model_family, jupyter, shipped_model, atlas, chosen_model, hub, disk, memory,
-    browser,
+    python, packages, torch_and_device, model_family, jupyter, shipped_model, atlas, real_cells, chosen_model, hub,
+    disk, memory, browser,
 ]  # fmt: skip
 
 

@@ -10,19 +10,16 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .conceptclip.image_processing_conceptclip import check_opened, read_image
+from .images import as_image_list, image_names, read_image
 
 
 @dataclass
@@ -64,7 +61,7 @@ class TextEncodings:
         return f"TextEncodings({len(self)} texts, features {tuple(self.features.shape)}, tokens {tokens})"
 
     def positions(self, n: int, start: int, end: int) -> list[int]:
-        """Token positions of the characters `start` to `end` (exclusive) of prompt `n`; as `helpers.span_positions`."""
+        """Token positions of the characters `start` to `end` (exclusive) of prompt `n`, as `tokens.span_positions`."""
         if not 0 <= start < end <= len(self.texts[n]):
             raise ValueError(f"Characters {start}:{end} do not lie in texts[{n}], which has {len(self.texts[n])}.")
         begins, ends = self.offsets[n, :, 0], self.offsets[n, :, 1]
@@ -384,105 +381,6 @@ def _run_images(model, pixels, tokens, dtype, grid) -> tuple[torch.Tensor, torch
         return features, (model.image_proj(hidden) if tokens == "projected" else hidden).to("cpu", dtype)
 
 
-def as_image_list(images) -> list:
-    """A list of single images from whatever `encode_images` takes: a list, one image, or a tensor [B, 3, H, W]."""
-    if isinstance(images, torch.Tensor):
-        if images.ndim == 3:
-            images = images[None]
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"A tensor of images must be [B, 3, H, W], not {list(images.shape)}.")
-        images = list(images)
-    elif isinstance(images, (str, os.PathLike, Image.Image)):
-        images = [images]
-    elif isinstance(images, np.ndarray):
-        alone = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (3, 4))
-        if not alone and images.ndim != 4:
-            raise ValueError(
-                f"An array of shape {list(images.shape)} does not say whether it is one image or several. Pass a list: "
-                "[array] for one, list(array) for several."
-            )
-        images = [images] if alone else list(images)
-    else:
-        images = list(images)
-    if not images:
-        raise ValueError("No images were given: pass at least one.")
-    return images
-
-
-def image_names(images: Sequence) -> list[str]:
-    """What images are called in tables and messages: their file names, else their numbers.
-
-    Files of one name in several folders get the folders above them, as few as tell them apart: "a/1.png", "b/1.png".
-    """
-    paths = [Path(image).absolute().parts[1:] if isinstance(image, (str, os.PathLike)) else None for image in images]
-    tails = Counter(path[-k:] for path in {*paths} - {None} for k in range(1, len(path) + 1))
-    names = []
-    for item, path in enumerate(paths):
-        if path is None:
-            names.append(f"image {item}")
-        else:
-            names.append("/".join(next((path[-k:] for k in range(1, len(path)) if tails[path[-k:]] == 1), path)))
-    return names
-
-
-def open_image(path: str | os.PathLike, name: str | None = None) -> Image.Image:
-    """Open and fully read an image file with Pillow.
-
-    Args:
-        path: the file.
-        name: how messages call it; its file name by default.
-
-    Raises:
-        ValueError: missing, empty, truncated or no image, more pixels than Pillow reads without a warning, several
-            pages, or 16 bits in several channels; the message names the file and the cure.
-    """
-    path = Path(path)
-    name = name or path.name
-    if not path.is_file():
-        raise ValueError(f"{name}: no such file. Check the path; folders are read with helpers.image_folder.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{name}: the file is empty (0 bytes). Copy or download it again.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:  # closes the file; the pixels stay
-                check_opened(image, name)
-                image.load()  # reads every one of them: a truncated file fails here and not later
-                return image
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise ValueError(
-            f"{name}: the image has more than {limit:.0f} megapixels and might be a decompression bomb. "
-            "If you trust it, make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS."
-        ) from error
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: not an image that Pillow can read. Convert it to PNG or JPEG.") from error
-    except (OSError, SyntaxError, EOFError) as error:  # Pillow's decoders raise all three on damaged files
-        raise ValueError(f"{name}: the file is damaged or truncated ({error}). Copy or download it again.") from error
-
-
-def as_shown(image, name: str = "image") -> Image.Image:
-    """An image as the model is shown it, before it is squashed: upright, transparency over white. Maps lie on this one.
-
-    Args:
-        image: of any kind that `encode_images` takes.
-        name: how messages call it.
-
-    Returns:
-        RGB, 8 bits. Of more bits, or of floats outside [0, 1], all values are brought between black and white, 0 and 1
-        among them: good for eyes, while the model itself needs a window.
-
-    Raises:
-        ValueError: naming the image, what is wrong and what to do.
-    """
-    image = _read(image, name)
-    if isinstance(image, Image.Image):
-        return image
-    image = image.detach().to("cpu", torch.float32)
-    low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
-    return Image.fromarray(((image - low) / (high - low) * 255).round().byte().permute(1, 2, 0).numpy())
-
-
 def image_to_pixels(processor, image, name: str = "image", window: tuple[float, float] | None = None) -> torch.Tensor:
     """One image of any accepted kind as the model's input.
 
@@ -498,7 +396,7 @@ def image_to_pixels(processor, image, name: str = "image", window: tuple[float, 
     Raises:
         ValueError: naming the image, what is wrong and what to do.
     """
-    image = _read(image, name)
+    image = read_image(image, name)
     floats = isinstance(image, torch.Tensor) and image.is_floating_point()
     kwargs = {"do_rescale": not floats} if window is None else {"window": window}
     try:
@@ -506,11 +404,6 @@ def image_to_pixels(processor, image, name: str = "image", window: tuple[float, 
     except (OSError, TypeError, ValueError) as error:
         problem = str(error).removeprefix("Image 0")  # the processor counts within its call
         raise ValueError(f"{name}{problem}" if problem != str(error) else f"{name}: {error}") from error
-
-
-def _read(image, name: str) -> Image.Image | torch.Tensor:
-    """As `read_image`, and with the care that `open_image` takes of files."""
-    return read_image(open_image(image, name) if isinstance(image, (str, os.PathLike)) else image, name)
 
 
 # --- one file of features ---------------------------------------------------------------------------------------------

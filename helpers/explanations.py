@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 
-from .encoding import as_image_list, image_names, image_to_pixels
+from .encoding import image_to_pixels
+from .images import as_image_list, image_names
 from .settings import SEED
 from .tokens import PatchGrid
 
@@ -152,7 +153,7 @@ def deletion_insertion(
     """Take patches away, most important first (deletion), and put them into an empty picture likewise (insertion).
 
     A map that tells what the score rests on makes deletion fall early and insertion rise early. Judge it against a
-    random order, with `helpers.curve_area(curves.fractions, curves.deletion)`. (Petsiuk et al. 2018.)
+    random order, with `helpers.metrics.curve_area(curves.fractions, curves.deletion)`. (Petsiuk et al. 2018.)
 
     Args:
         score: callable, float [B, 3, S, S] -> [B].

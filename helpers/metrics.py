@@ -19,7 +19,6 @@ from scipy.special import log_expit, log_softmax
 from scipy.stats import rankdata
 from sklearn import metrics as sk
 
-from .scoring import decided, gallery, retrieval_ranks
 from .settings import SEED
 
 RESAMPLES = 1000
@@ -280,6 +279,60 @@ def _weighted_wins(truth, score, weights) -> tuple[np.ndarray, np.ndarray]:
 # --- retrieval --------------------------------------------------------------------------------------------------------
 
 
+def retrieval_ranks(similarity, relevant=None) -> np.ndarray:
+    """At which rank each query finds its first right answer.
+
+    Args:
+        similarity: float [Q, G], queries x gallery, larger is more alike.
+        relevant: 0/1 or bool [Q, G], the right answers; None means the diagonal (query i belongs to item i).
+
+    Returns:
+        int [Q], 1 is best. Ties count against the model: an item that scores the same as the right answer stands before
+        it, so that a constant score finds nothing.
+
+    Raises:
+        ValueError: shapes differ, NaN, or a query without a right answer.
+    """
+    similarity, relevant = gallery(similarity, relevant)
+    if not relevant.any(1).all():
+        query = int((~relevant.any(1)).argmax())
+        raise ValueError(f"Query {query} has no right answer in the gallery: leave it out.")
+    best = np.where(relevant, similarity, -np.inf).max(1, keepdims=True)
+    return 1 + ((similarity >= best) & ~relevant).sum(1)
+
+
+def gallery(similarity, relevant=None) -> tuple[np.ndarray, np.ndarray]:
+    """What the retrieval metrics take, checked: similarity, finite float [Q, G], and the right answers, bool [Q, G].
+
+    Raises:
+        ValueError: shapes differ, similarity is not finite, relevant is neither 0 nor 1.
+    """
+    similarity = np.asarray(similarity, dtype=np.float64)
+    if similarity.ndim != 2 or not np.isfinite(similarity).all():
+        raise ValueError("similarity must be a finite table [queries, gallery].")
+    if relevant is None:
+        if similarity.shape[0] != similarity.shape[1]:
+            raise ValueError(f"similarity {similarity.shape} is not square: say with relevant= what belongs to what.")
+        relevant = np.eye(len(similarity), dtype=bool)
+    relevant = decided(relevant, "relevant")
+    if relevant.shape != similarity.shape:
+        raise ValueError(f"relevant {relevant.shape} must have the shape of similarity {similarity.shape}.")
+    return similarity, relevant
+
+
+def decided(table, name: str) -> np.ndarray:
+    """A table of 0 and 1 as bool. Where truth may be unknown (NaN), only the caller knows what that should count as.
+
+    Raises:
+        ValueError: anything else in it; numpy takes NaN for true.
+    """
+    table = np.asarray(table, dtype=float)
+    odd = table[~np.isin(table, (0, 1))]
+    if odd.size:
+        raise ValueError(f"{name} must be 0 or 1 everywhere; it holds {odd[0]:g}. Decide first: `({name} == 1)`.")
+    return table == 1
+
+
 def recall_at_k(similarity, relevant=None, *, ks: Sequence[int] = (1, 5, 10), n: int = RESAMPLES) -> pd.DataFrame:
     """Share of queries that find a right answer among their first k, both ways.
 
@@ -363,7 +416,7 @@ def pointing_hits(maps, shares, *, share: float = MASK_SHARE) -> np.ndarray:
 
     Args:
         maps: float [B, h, w], one map an image.
-        shares: float [B, h, w], how much of each patch the mask covers (`helpers.patch_shares`); or bool [B, H, W]
+        shares: float [B, h, w], how much of each patch the mask covers (`tokens.patch_shares`); or bool [B, H, W]
             masks of pixels: then the pixel at the patch's centre decides, and `share` is not used.
         share: a patch counts as in the mask when at least this much of it is covered.
 
@@ -441,7 +494,9 @@ def _maps_and_targets(maps, shares, share) -> tuple[np.ndarray, np.ndarray]:
         columns = ((np.arange(maps.shape[2]) + 0.5) * shares.shape[2] / maps.shape[2]).astype(int)
         return maps, shares[:, rows][:, :, columns]
     if shares.shape != maps.shape:
-        raise ValueError(f"shares {shares.shape} must be on the maps' grid {maps.shape}: use helpers.patch_shares.")
+        raise ValueError(
+            f"shares {shares.shape} must be on the maps' grid {maps.shape}: use helpers.tokens.patch_shares."
+        )
     return maps, shares >= share
 
 

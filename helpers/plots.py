@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from .encoding import as_image_list, as_shown
+from .images import as_image_list, as_shown
 from .settings import PALETTE
 from .tokens import PatchGrid
 
@@ -297,7 +297,7 @@ def token_patch_matrix(
     """Every piece of a prompt (rows) against every patch of a picture (columns, row by row).
 
     Args:
-        matrix: float [T, h, w] or [T, P], e.g. `helpers.token_maps`.
+        matrix: float [T, h, w] or [T, P], e.g. `helpers.tokens.token_maps`.
         pieces: T row labels.
         limits: of the colours.
         ax: where to draw.
@@ -333,7 +333,7 @@ def token_map_grid(
 
     Args:
         image: any accepted image.
-        maps: float [T, h, w], from `helpers.token_maps`.
+        maps: float [T, h, w], from `helpers.tokens.token_maps`.
         pieces: T titles.
         grid: as in `concept_map`.
         columns: maps in a row, at most.
@@ -513,7 +513,7 @@ def confusion(truth, predicted, classes: Sequence[str] | None = None, *, ax: Axe
 
 
 def reliability(table: pd.DataFrame, *, label: str | None = None, color: int = 0, ax: Axes | None = None) -> Axes:
-    """Reliability diagram from `helpers.reliability_table`: the dots' areas grow with the number of cases."""
+    """Reliability diagram from `helpers.metrics.reliability_table`: the dots' areas grow with the number of cases."""
     new = ax is None
     ax = _ax(ax, (4, 4))
     if new:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .encoding import as_shown
+from .images import as_shown
 
 NOTE = "A research model made these numbers. They are no diagnosis and must not be used for one."
 

@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from .encoding import ImageEncodings, as_image_list, encode_texts, iter_image_encodings, joint_tokens
+from .encoding import ImageEncodings, encode_texts, iter_image_encodings, joint_tokens
+from .images import as_image_list
 from .tokens import concept_vectors, fill, last_position_vectors
 
 AUTHORS_TOP = (128, 729)
@@ -315,63 +316,6 @@ def _pair(cosine, positive, negative, scale: float, bias: float) -> torch.Tensor
     if negative is None:
         return (scale * cosine(positive) + bias).sigmoid()
     return (scale * (cosine(positive) - cosine(negative))).sigmoid()
-
-
-# --- retrieval --------------------------------------------------------------------------------------------------------
-
-
-def retrieval_ranks(similarity, relevant=None) -> np.ndarray:
-    """At which rank each query finds its first right answer.
-
-    Args:
-        similarity: float [Q, G], queries x gallery, larger is more alike.
-        relevant: 0/1 or bool [Q, G], the right answers; None means the diagonal (query i belongs to item i).
-
-    Returns:
-        int [Q], 1 is best. Ties count against the model: an item that scores the same as the right answer stands before
-        it, so that a constant score finds nothing.
-
-    Raises:
-        ValueError: shapes differ, NaN, or a query without a right answer.
-    """
-    similarity, relevant = gallery(similarity, relevant)
-    if not relevant.any(1).all():
-        query = int((~relevant.any(1)).argmax())
-        raise ValueError(f"Query {query} has no right answer in the gallery: leave it out.")
-    best = np.where(relevant, similarity, -np.inf).max(1, keepdims=True)
-    return 1 + ((similarity >= best) & ~relevant).sum(1)
-
-
-def gallery(similarity, relevant=None) -> tuple[np.ndarray, np.ndarray]:
-    """What the retrieval metrics take, checked: similarity, finite float [Q, G], and the right answers, bool [Q, G].
-
-    Raises:
-        ValueError: shapes differ, similarity is not finite, relevant is neither 0 nor 1.
-    """
-    similarity = np.asarray(similarity, dtype=np.float64)
-    if similarity.ndim != 2 or not np.isfinite(similarity).all():
-        raise ValueError("similarity must be a finite table [queries, gallery].")
-    if relevant is None:
-        if similarity.shape[0] != similarity.shape[1]:
-            raise ValueError(f"similarity {similarity.shape} is not square: say with relevant= what belongs to what.")
-        relevant = np.eye(len(similarity), dtype=bool)
-    relevant = decided(relevant, "relevant")
-    if relevant.shape != similarity.shape:
-        raise ValueError(f"relevant {relevant.shape} must have the shape of similarity {similarity.shape}.")
-    return similarity, relevant
-
-
-def decided(table, name: str) -> np.ndarray:
-    """A table of 0 and 1 as bool. Where truth may be unknown (NaN), only the caller knows what that should count as.
-
-    Raises:
-        ValueError: anything else in it; numpy takes NaN for true.
-    """
-    table = np.asarray(table, dtype=float)
-    odd = table[~np.isin(table, (0, 1))]
-    if odd.size:
-        raise ValueError(f"{name} must be 0 or 1 everywhere; it holds {odd[0]:g}. Decide first: `({name} == 1)`.")
-    return table == 1
 
 
 # --- small things -----------------------------------------------------------------------------------------------------

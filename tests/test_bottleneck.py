@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import helpers
-from helpers.bottleneck import sparsest_as_good
+from helpers.course.bottleneck import sparsest_as_good
 
 RNG = np.random.default_rng(0)
 SCORES = pd.DataFrame(RNG.normal(2, 3, (400, 8)), columns=[f"concept {k}" for k in range(8)])
@@ -14,7 +14,7 @@ LABELS = np.where(SCORES["concept 0"] > 3, "a", np.where(SCORES["concept 1"] > 2
 
 @pytest.fixture(scope="module")
 def bottleneck():
-    return helpers.fit_bottleneck(SCORES[:250], LABELS[:250], SCORES[250:330], LABELS[250:330])
+    return helpers.course.fit_bottleneck(SCORES[:250], LABELS[:250], SCORES[250:330], LABELS[250:330])
 
 
 def test_it_finds_the_concepts_that_decide_and_few_others(bottleneck):
@@ -56,7 +56,7 @@ def test_contributions_by_name(bottleneck):
 def test_correcting_a_concept_changes_the_decision_and_not_the_table(bottleneck):
     before = SCORES.copy()
     truth = pd.DataFrame({"concept 0": SCORES["concept 0"] > 3}).reindex(columns=SCORES.columns).astype(float)
-    typical = helpers.typical_scores(SCORES, truth)
+    typical = helpers.course.typical_scores(SCORES, truth)
     assert typical.loc["concept 0", "present"] == pytest.approx(SCORES["concept 0"][SCORES["concept 0"] > 3].mean())
     assert typical.loc["concept 1"].isna().all()  # no truth is known of it
     corrected = bottleneck.intervene(SCORES, {"concept 0": typical.loc["concept 0", "present"]})
@@ -68,14 +68,14 @@ def test_correcting_a_concept_changes_the_decision_and_not_the_table(bottleneck)
 
 def test_two_classes(bottleneck):
     labels = np.where(SCORES["concept 2"] > 2, "yes", "no")
-    two = helpers.fit_bottleneck(SCORES[:250], labels[:250], SCORES[250:], labels[250:])
+    two = helpers.course.fit_bottleneck(SCORES[:250], labels[:250], SCORES[250:], labels[250:])
     assert two.classes == ["no", "yes"]
     assert (two.predict(SCORES[250:]) == labels[250:]).mean() > 0.9
     np.testing.assert_allclose(two.weights.sum(), 0, atol=1e-9)
 
 
 def test_it_is_repeatable(bottleneck):
-    again = helpers.fit_bottleneck(SCORES[:250], LABELS[:250], SCORES[250:330], LABELS[250:330])
+    again = helpers.course.fit_bottleneck(SCORES[:250], LABELS[:250], SCORES[250:330], LABELS[250:330])
     pd.testing.assert_frame_equal(again.weights, bottleneck.weights)
 
 
@@ -87,6 +87,6 @@ def test_what_is_wrong_is_said(bottleneck):
         ((SCORES[:50], ["a"] * 50, *good[2:]), "All labels are the same"),
     ):
         with pytest.raises(ValueError, match=problem):
-            helpers.fit_bottleneck(*arguments)
+            helpers.course.fit_bottleneck(*arguments)
     with pytest.raises(ValueError, match="lack the concepts concept 7"):
         bottleneck.predict(SCORES.drop(columns="concept 7"))

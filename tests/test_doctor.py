@@ -14,11 +14,12 @@ from tools import checksums
 
 
 def data_folder(tmp_path):
-    """A data/ with a table and one picture, and the sums of both."""
+    """A data/ with two parts, each a table and one picture, and the sums of all."""
     data = tmp_path / "data"
-    (data / "atlas" / "images").mkdir(parents=True)
-    (data / "atlas" / "cells.csv").write_text("id\n1\n2\n")
-    (data / "atlas" / "images" / "001.jpg").write_bytes(b"a picture")
+    for part in ("atlas", "cells"):
+        (data / part / "images").mkdir(parents=True)
+        (data / part / "cells.csv").write_text("id\n1\n2\n")
+        (data / part / "images" / "001.jpg").write_bytes(b"a picture")
     checksums.write(data)
     return data
 
@@ -45,14 +46,17 @@ def test_installed_without_the_repository(tmp_path):
         assert found.state == "problem" and "without its" in found.found and found.cure
 
 
-def test_whole_atlas(tmp_path):
-    assert doctor.atlas(data_folder(tmp_path)) == Finding("Atlas", "ok", "2 cells")
-
-
-@pytest.mark.parametrize("harm", ["changed", "missing", "unsummed", "no table"])
-def test_damaged_atlas(tmp_path, harm):
+def test_whole_atlas_and_real_cells(tmp_path):
     data = data_folder(tmp_path)
-    picture = data / "atlas" / "images" / "001.jpg"
+    assert doctor.atlas(data) == Finding("Atlas", "ok", "2 cells")
+    assert doctor.real_cells(data) == Finding("Real cells", "ok", "2 photographs")
+
+
+@pytest.mark.parametrize(("part", "check"), [("atlas", doctor.atlas), ("cells", doctor.real_cells)])
+@pytest.mark.parametrize("harm", ["changed", "missing", "unsummed", "no table"])
+def test_damaged_data(tmp_path, harm, part, check):
+    data = data_folder(tmp_path)
+    picture = data / part / "images" / "001.jpg"
     if harm == "changed":
         picture.write_bytes(b"another picture")
     elif harm == "missing":
@@ -60,11 +64,11 @@ def test_damaged_atlas(tmp_path, harm):
     elif harm == "unsummed":
         (data / doctor.CHECKSUMS).unlink()
     else:
-        (data / "atlas" / "cells.csv").unlink()
-    found = doctor.atlas(data)
+        (data / part / "cells.csv").unlink()
+    found = check(data)
     assert found.state == "problem" and found.cure
     if harm in ("changed", "missing"):
-        assert "atlas/images/001.jpg" in found.found
+        assert f"{part}/images/001.jpg" in found.found
 
 
 def test_sums_are_what_sha256sum_reads(tmp_path):
@@ -73,7 +77,7 @@ def test_sums_are_what_sha256sum_reads(tmp_path):
         done = subprocess.run(["sha256sum", "--check", doctor.CHECKSUMS], cwd=data, capture_output=True, text=True)
     except FileNotFoundError:
         pytest.skip("no sha256sum on this machine")
-    assert done.returncode == 0 and done.stdout.count(": OK") == 2
+    assert done.returncode == 0 and done.stdout.count(": OK") == 4
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from skimage import data
 from small_model import small_model
 
 import helpers
-from helpers.encoding import as_shown, image_names
+from helpers.images import as_shown, image_names
 
 PROMPTS = ["a cell photo with sign of segmented nucleus", "band", "red cells, round cells"]
 
@@ -284,7 +284,7 @@ def test_sixteen_bit_colour_is_refused_by_name(tiny, tmp_path):
         assert said.pop(failure.name) in failure.problem
     assert not said
     with pytest.raises(ValueError, match=r"rgb.png has 16 bits a channel.*Convert it to 8 bits.*window=\(low, high\)"):
-        helpers.open_image(tmp_path / "rgb.png")
+        helpers.images.open_image(tmp_path / "rgb.png")
 
 
 def test_a_file_of_several_pages_is_refused_by_name(tiny, tmp_path):

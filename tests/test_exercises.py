@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import helpers
-from helpers.exercises import CHECKERS, checker, expect, expect_close, expect_shape
+from helpers.course.exercises import CHECKERS, checker, expect, expect_close, expect_shape
 
 
 @pytest.fixture
 def exercise(monkeypatch):
-    monkeypatch.setattr("helpers.exercises.CHECKERS", dict(CHECKERS))
+    monkeypatch.setattr("helpers.course.exercises.CHECKERS", dict(CHECKERS))
 
     @checker("99-z")
     def _(answer):

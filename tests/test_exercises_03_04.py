@@ -12,7 +12,7 @@ def said(capsys, name, answer):
     return capsys.readouterr().out.strip()
 
 
-SCALE, BIAS = helpers.RELEASED_SCALES[:2]
+SCALE, BIAS = helpers.scoring.RELEASED_SCALES[:2]
 LOGIT = np.log(9)
 
 
@@ -59,7 +59,7 @@ def unit(x):
 
 
 LOCAL = {
-    "correct": lambda t, v, top: helpers.local_scores(t, v, recipe="zero_shot", top=top),
+    "correct": lambda t, v, top: helpers.scoring.local_scores(t, v, recipe="zero_shot", top=top),
     "returns nothing": lambda t, v, top: None,
     "shape": lambda t, v, top: (unit(t) @ unit(v).T).topk(2, dim=2).values,
     "not cosines": lambda t, v, top: (t @ v.T).topk(top, dim=1).values.mean(1),
@@ -88,5 +88,5 @@ def test_neighbours(capsys, expected):
 
 def test_released_scales_are_those_of_the_facts():
     """Exponentiated scales, as `forward` returns them."""
-    found = list(helpers.RELEASED_SCALES)
+    found = list(helpers.scoring.RELEASED_SCALES)
     assert found == pytest.approx([96.6067, -11.161472, 91.0569, -11.034302], abs=1e-4)

@@ -27,7 +27,7 @@ def shuffled(groups):
 RIGHT = {
     "10-a": [lambda w, s, m, d: w * ((s - m) / d), lambda w, s, m, d: np.einsum("ck,k->ck", w / d, s - m)],
     "10-b": [lambda a, b, wa, wb, d: (b - a) / ((wa - wb) / d)],
-    "10-c": [lambda s, c, o: helpers.within_group_auroc(o, s, c).value, mean_of_groups],
+    "10-c": [lambda s, c, o: helpers.metrics.within_group_auroc(o, s, c).value, mean_of_groups],
     "12-a": [lambda labels, names: [labels.get(name) for name in names], lambda labels, names: labels.reindex(names)],
     "12-b": [shuffled],
     "12-c": [lambda text: f"<td>{escape(text)}</td>", lambda text: f'<td class="x">{escape(text, quote=False)}</td>'],
@@ -48,7 +48,7 @@ WRONG = {
     },
     "10-c": {
         "with and without the concept": lambda s, c, o: helpers.auroc(o, s, n=2).value,
-        "one minus it": lambda s, c, o: helpers.within_group_auroc(o, -s, c, n=2).value,
+        "one minus it": lambda s, c, o: helpers.metrics.within_group_auroc(o, -s, c, n=2).value,
         "cells that agree in the concept": lambda s, c, o: 0.5,
     },
     "12-a": {

@@ -87,10 +87,10 @@ def test_right_answers(capsys, name, answer):
             "average the vectors first",
         ),
         ("05-c", lambda maps, shares: ..., "returns nothing yet"),
-        ("05-c", lambda maps, shares: np.nanmean(helpers.pointing_hits(maps, shares)), "random patch"),
+        ("05-c", lambda maps, shares: np.nanmean(helpers.metrics.pointing_hits(maps, shares)), "random patch"),
         (
             "05-c",
-            lambda maps, shares: np.nanmean(helpers.pointing_hits(maps, shares)) - (shares >= 0.1).mean(),
+            lambda maps, shares: np.nanmean(helpers.metrics.pointing_hits(maps, shares)) - (shares >= 0.1).mean(),
             "left out of both",
         ),
         ("11-a", lambda shares: ..., "returns nothing yet"),

@@ -12,7 +12,7 @@ from small_model import small_model
 
 import helpers
 from helpers.bloodcells import ATTRIBUTES, CELL_TYPES, CONCEPTS, Cell
-from helpers.data import Atlas, Images
+from helpers.datasets import Atlas, Images
 from helpers.explorer import ConceptSession, Design, PatchIndex, Setting, Sweep, drawing, follow, sweep, typical_cell
 from helpers.explorer.design import VERDICTS, occurrences, verdict
 from helpers.explorer.elements import Picture, number, open_bytes, signed, telling
@@ -96,7 +96,7 @@ def test_scores_are_those_of_the_helpers(session, sight):
     assert np.allclose(table["global sigmoid"], logit.sigmoid(), atol=1e-5)
     assert np.allclose(table["global softmax"], logit.softmax(-1), atol=1e-5)
     vectors = helpers.concept_vectors(*small_model(), PHRASES)
-    local = helpers.local_scores(encoded.tokens, vectors, recipe="training")[0]
+    local = helpers.scoring.local_scores(encoded.tokens, vectors, recipe="training")[0]
     assert np.allclose(table["local cosine"], local, atol=1e-5)
     assert np.allclose(table[["global softmax", "local softmax"]].sum(), 1)
 

@@ -9,7 +9,7 @@ import helpers
 
 
 def test_the_guides_shapes_for_64_images_and_15_prompts_of_15_tokens():
-    shapes = helpers.shape_table(images=64, prompts=15, length=15)["shape"]
+    shapes = helpers.course.shape_table(images=64, prompts=15, length=15)["shape"]
     assert dict(shapes["processor"]) == {
         "input_ids": (15, 15),
         "token_type_ids": (15, 15),
@@ -31,7 +31,7 @@ def test_the_guides_shapes_for_64_images_and_15_prompts_of_15_tokens():
 
 
 def test_parameters_and_bytes():
-    table = helpers.parameter_table()
+    table = helpers.course.parameter_table()
     assert dict(table["parameters"]) == {
         "image tower": 428_225_600,
         "text tower": 108_891_648,
@@ -39,7 +39,7 @@ def test_parameters_and_bytes():
         "total": 542_868_036,
     }
     assert table.loc["total", "bytes"] == 2_171_472_144
-    assert helpers.parameter_table(dtype=torch.bfloat16).loc["total", "bytes"] == 2_171_472_144 // 2
+    assert helpers.course.parameter_table(dtype=torch.bfloat16).loc["total", "bytes"] == 2_171_472_144 // 2
 
 
 def test_a_loaded_models_own_tables():
@@ -48,11 +48,11 @@ def test_a_loaded_models_own_tables():
     before = model.config.to_dict()
     text = processor(text=["a cell", "a photo of a round nucleus"], return_tensors="pt", padding=True)
     pixels = torch.zeros(3, 3, 56, 56)
-    table = helpers.shape_table(model.config, images=3, prompts=2, length=text["input_ids"].shape[1])
+    table = helpers.course.shape_table(model.config, images=3, prompts=2, length=text["input_ids"].shape[1])
     with torch.inference_mode():
         out = model(pixel_values=pixels, **text)
     assert dict(table["shape"]["forward"]) == {name: tuple(tensor.shape) for name, tensor in out.items()}
     assert all(math.prod(shape) == numbers for shape, numbers in zip(table["shape"], table["numbers"], strict=True))
     assert table.loc[("forward", "image_features"), "bytes"] == out.image_features.numel() * 4
-    assert helpers.parameter_table(model.config).loc["total", "parameters"] == model.num_parameters()
+    assert helpers.course.parameter_table(model.config).loc["total", "parameters"] == model.num_parameters()
     assert model.config.to_dict() == before

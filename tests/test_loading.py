@@ -108,12 +108,12 @@ def test_dtypes(monkeypatch, tiny_model_folder):
 
 def test_the_fastest_dtype_is_measured(monkeypatch, tiny_model_folder):
     config = make_model().config
-    assert helpers.fastest_dtype(config) in (torch.float32, torch.bfloat16)
+    assert helpers.loading.fastest_dtype(config) in (torch.float32, torch.bfloat16)
     # A clock by which bfloat16 takes a tenth of the time, except while it warms up; it is read before and after.
     steps = [1.0, 9.0] + [1.0, 0.1] * 3
     ticks = iter([tick for step in steps for tick in (0.0, step)])
     monkeypatch.setattr(loading.time, "perf_counter", lambda: next(ticks))
-    assert helpers.fastest_dtype(config) == torch.bfloat16
+    assert helpers.loading.fastest_dtype(config) == torch.bfloat16
     assert config.vision_config.num_hidden_layers == 2  # measured on a copy
     monkeypatch.setattr(loading, "fastest_dtype", lambda config, device: torch.bfloat16)
     assert helpers.load(tiny_model_folder, device="cpu", dtype="fastest")[0].dtype == torch.bfloat16

@@ -38,7 +38,7 @@ def test_auroc_by_hand():
     assert helpers.auroc([0, 1, np.nan], [1, 2, -9]).value == 1  # the unknown one is left out
     for truth in ([1, 1], [np.nan, np.nan]):
         assert np.isnan(helpers.auroc(truth, [1, 2]).value)
-        assert np.isnan(helpers.within_group_auroc(truth, [1, 2], ["a", "b"]).value)
+        assert np.isnan(helpers.metrics.within_group_auroc(truth, [1, 2], ["a", "b"]).value)
 
 
 def test_intervals_hold_the_value_shrink_with_more_images_and_repeat():
@@ -55,7 +55,7 @@ def test_interval_of_a_mean_is_the_normal_one():
     half = 1.96 * values.std() / 20
     assert estimate.low == pytest.approx(values.mean() - half, abs=0.03)
     assert estimate.high == pytest.approx(values.mean() + half, abs=0.03)
-    general = helpers.bootstrap(np.mean, values)
+    general = helpers.metrics.bootstrap(np.mean, values)
     assert list(general) == pytest.approx(list(estimate), abs=0.03)
 
 
@@ -109,7 +109,7 @@ def test_macro_auroc_within_groups_is_the_mean_of_within_group_aurocs():
     truth = np.stack([TRUTH, ~TRUTH, groups == "a"], axis=1).astype(float)  # the last has no pairs in any group
     truth[:5, 1] = np.nan
     scores = np.stack([SCORE, SCORE, SCORE], axis=1)
-    each = [helpers.within_group_auroc(truth[:, k], scores[:, k], groups) for k in range(2)]
+    each = [helpers.metrics.within_group_auroc(truth[:, k], scores[:, k], groups) for k in range(2)]
     assert helpers.macro_auroc(truth, scores, groups).value == pytest.approx(np.mean([float(e) for e in each]))
     assert list(helpers.macro_auroc(truth[:, :1], scores[:, :1], groups)) == pytest.approx(list(each[0]))
     one = helpers.macro_auroc(truth, scores, np.zeros(80))
@@ -120,11 +120,11 @@ def test_a_difference_of_aurocs_is_paired():
     truth, first = TRUTH[:, None], SCORE[:, None]
     worse = first + np.random.default_rng(2).normal(0, 0.3, first.shape)
     one, other = helpers.macro_auroc(truth, first), helpers.macro_auroc(truth, worse)
-    difference = helpers.macro_auroc_difference(truth, first, worse)
+    difference = helpers.metrics.macro_auroc_difference(truth, first, worse)
     assert difference.value == pytest.approx(one.value - other.value)
     assert difference.low < difference.value < difference.high
     assert difference.high - difference.low < min(one.high - one.low, other.high - other.low)
-    assert list(helpers.macro_auroc_difference(truth, first, first, np.zeros(80))) == [0, 0, 0]
+    assert list(helpers.metrics.macro_auroc_difference(truth, first, first, np.zeros(80))) == [0, 0, 0]
 
 
 def test_within_group_auroc_sees_through_a_score_that_knows_the_group_only():
@@ -132,18 +132,18 @@ def test_within_group_auroc_sees_through_a_score_that_knows_the_group_only():
     truth = np.r_[np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [10, 90])]
     score = (groups == "b").astype(float)
     assert helpers.auroc(truth, score).value == pytest.approx(0.9)
-    assert helpers.within_group_auroc(truth, score, groups).value == 0.5
-    assert helpers.within_group_auroc(truth, truth + score, groups).value == 1
+    assert helpers.metrics.within_group_auroc(truth, score, groups).value == 0.5
+    assert helpers.metrics.within_group_auroc(truth, truth + score, groups).value == 1
 
 
 def test_within_group_auroc_counts_pairs_and_skips_groups_of_one_class():
     truth, score, groups = [0, 1, 0, 1, 1, 1], [1, 2, 2, 1, 5, 6], list("aabbcc")
-    assert helpers.within_group_auroc(truth, score, groups).value == 0.5
-    table = helpers.auroc_by_group(truth, score, groups)
+    assert helpers.metrics.within_group_auroc(truth, score, groups).value == 0.5
+    table = helpers.metrics.auroc_by_group(truth, score, groups)
     assert table["auroc"].map(float).tolist()[:2] == [1, 0]
     assert np.isnan(float(table.loc["c", "auroc"]))
     assert table["positive"].tolist() == [1, 1, 2]
-    one_group = helpers.within_group_auroc(TRUTH, SCORE, np.zeros(80))
+    one_group = helpers.metrics.within_group_auroc(TRUTH, SCORE, np.zeros(80))
     assert list(one_group) == pytest.approx(list(helpers.auroc(TRUTH, SCORE)))
 
 
@@ -172,29 +172,35 @@ def test_recall_leaves_out_queries_without_an_answer():
 
 def test_precision_at_k():
     similarity, relevant = [[3, 2, 1], [1, 2, 3]], [[1, 0, 1], [0, 0, 1]]
-    assert helpers.precision_at_k(similarity, relevant, 1).value == 1
-    assert helpers.precision_at_k(similarity, relevant, 2).value == 0.5
+    assert helpers.metrics.precision_at_k(similarity, relevant, 1).value == 1
+    assert helpers.metrics.precision_at_k(similarity, relevant, 2).value == 0.5
     with pytest.raises(ValueError, match="k=4"):
-        helpers.precision_at_k(similarity, relevant, 4)
+        helpers.metrics.precision_at_k(similarity, relevant, 4)
     for relevant in ([[1, 0, 0, 1]], [[0, 1, 1, 0]]):  # ties count against the model
-        assert helpers.precision_at_k([[1, 1, 1, 1]], relevant, 2).value == 0
-        assert helpers.precision_at_k([[1, 1, 1, 1]], relevant, 3).value == pytest.approx(1 / 3)
-    assert helpers.precision_at_k([[2, 1, 1, 2]], [[1, 0, 1, 1]], 3).value == pytest.approx(2 / 3)
+        assert helpers.metrics.precision_at_k([[1, 1, 1, 1]], relevant, 2).value == 0
+        assert helpers.metrics.precision_at_k([[1, 1, 1, 1]], relevant, 3).value == pytest.approx(1 / 3)
+    assert helpers.metrics.precision_at_k([[2, 1, 1, 2]], [[1, 0, 1, 1]], 3).value == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
     ("grade", "problem"),
     [
-        (lambda: helpers.retrieval_ranks(np.eye(2), UNKNOWN), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
+        (lambda: helpers.metrics.retrieval_ranks(np.eye(2), UNKNOWN), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
         (lambda: helpers.recall_at_k(np.eye(2), UNKNOWN), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
-        (lambda: helpers.precision_at_k(np.eye(2), UNKNOWN, 1), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
-        (lambda: helpers.precision_at_k(np.eye(2), np.eye(2) * 2, 1), "it holds 2"),
-        (lambda: helpers.fit_temperature(np.eye(2), UNKNOWN, kind="sigmoid"), "truth must be 0 or 1.*(truth == 1)"),
-        (lambda: helpers.fit_temperature(np.eye(2), [0, np.nan]), "column numbers, 0 to 1"),
-        (lambda: helpers.fit_temperature(np.eye(2), [0, -1]), "column numbers, 0 to 1"),
-        (lambda: helpers.fit_temperature(UNKNOWN, [0, 1]), "logits must be finite"),
-        (lambda: helpers.fit_temperature(UNKNOWN, np.eye(2), kind="sigmoid"), "logits must be finite"),
-        (lambda: helpers.precision_at_k(UNKNOWN, np.eye(2), 1), "finite table"),
+        (
+            lambda: helpers.metrics.precision_at_k(np.eye(2), UNKNOWN, 1),
+            "relevant must be 0 or 1.*nan.*(relevant == 1)",
+        ),
+        (lambda: helpers.metrics.precision_at_k(np.eye(2), np.eye(2) * 2, 1), "it holds 2"),
+        (
+            lambda: helpers.metrics.fit_temperature(np.eye(2), UNKNOWN, kind="sigmoid"),
+            "truth must be 0 or 1.*(truth == 1)",
+        ),
+        (lambda: helpers.metrics.fit_temperature(np.eye(2), [0, np.nan]), "column numbers, 0 to 1"),
+        (lambda: helpers.metrics.fit_temperature(np.eye(2), [0, -1]), "column numbers, 0 to 1"),
+        (lambda: helpers.metrics.fit_temperature(UNKNOWN, [0, 1]), "logits must be finite"),
+        (lambda: helpers.metrics.fit_temperature(UNKNOWN, np.eye(2), kind="sigmoid"), "logits must be finite"),
+        (lambda: helpers.metrics.precision_at_k(UNKNOWN, np.eye(2), 1), "finite table"),
         (lambda: helpers.recall_at_k([[np.inf, 0], [0, 1]]), "finite table"),
         (lambda: helpers.recall_at_k(np.ones((2, 3))), "not square"),
     ],
@@ -219,19 +225,21 @@ def test_pointing_game_by_hand():
     maps[:, 0, 1] = 1
     shares[0, 0, 1] = 0.2  # the largest patch lies in it
     shares[1, 1, 1] = 1.0  # elsewhere
-    np.testing.assert_array_equal(helpers.pointing_hits(maps, shares), [1, 0, np.nan])  # the third has no mask
-    assert helpers.pointing_game(maps, shares).value == 0.5
-    np.testing.assert_array_equal(helpers.pointing_hits(maps, shares, share=0.3), [np.nan, 0, np.nan])
-    assert helpers.pointing_chance(shares) == 0.25
-    np.testing.assert_array_equal(helpers.pointing_hits(np.zeros((1, 2, 2)), shares[:1]), [0.25])  # ties share the hit
+    np.testing.assert_array_equal(helpers.metrics.pointing_hits(maps, shares), [1, 0, np.nan])  # the third has no mask
+    assert helpers.metrics.pointing_game(maps, shares).value == 0.5
+    np.testing.assert_array_equal(helpers.metrics.pointing_hits(maps, shares, share=0.3), [np.nan, 0, np.nan])
+    assert helpers.metrics.pointing_chance(shares) == 0.25
+    np.testing.assert_array_equal(
+        helpers.metrics.pointing_hits(np.zeros((1, 2, 2)), shares[:1]), [0.25]
+    )  # ties share the hit
 
 
 def test_pointing_game_on_pixels_looks_at_the_patch_centre():
     mask = np.zeros((1, 8, 8), dtype=bool)
     mask[0, 2, 6] = True  # the centre pixel of patch (0, 1) of a 2 x 2 grid
     maps = np.array([[[0, 1], [0, 0.0]]])
-    assert helpers.pointing_hits(maps, mask).tolist() == [1]
-    assert np.isnan(helpers.pointing_hits(maps, np.roll(mask, 1, axis=2)))  # no centre lies in the mask
+    assert helpers.metrics.pointing_hits(maps, mask).tolist() == [1]
+    assert np.isnan(helpers.metrics.pointing_hits(maps, np.roll(mask, 1, axis=2)))  # no centre lies in the mask
 
 
 def test_patch_metrics_are_the_mean_over_images():
@@ -239,39 +247,41 @@ def test_patch_metrics_are_the_mean_over_images():
     shares = (RNG.random((3, 4, 4)) < 0.4).astype(float)
     shares[2] = 0  # nothing to find: left out
     expected = [sk.roc_auc_score(shares[b].ravel(), maps[b].ravel()) for b in range(2)]
-    assert helpers.patch_auroc(maps, shares).value == pytest.approx(np.mean(expected))
+    assert helpers.metrics.patch_auroc(maps, shares).value == pytest.approx(np.mean(expected))
     tied = np.round(maps, 1)
     expected = [sk.roc_auc_score(shares[b].ravel(), tied[b].ravel()) for b in range(2)]
-    np.testing.assert_allclose(helpers.patch_aurocs(tied, shares), [*expected, np.nan])
+    np.testing.assert_allclose(helpers.metrics.patch_aurocs(tied, shares), [*expected, np.nan])
     expected = [sk.average_precision_score(shares[b].ravel(), maps[b].ravel()) for b in range(2)]
-    assert helpers.patch_average_precision(maps, shares).value == pytest.approx(np.mean(expected))
-    assert helpers.patch_auroc(shares[:2], shares[:2]).value == 1
-    assert helpers.patch_auroc(-shares[:2], shares[:2]).value == 0
+    assert helpers.metrics.patch_average_precision(maps, shares).value == pytest.approx(np.mean(expected))
+    assert helpers.metrics.patch_auroc(shares[:2], shares[:2]).value == 1
+    assert helpers.metrics.patch_auroc(-shares[:2], shares[:2]).value == 0
 
 
 def test_maps_off_the_grid_are_refused():
     with pytest.raises(ValueError, match="patch_shares"):
-        helpers.patch_auroc(np.zeros((1, 2, 2)), np.zeros((1, 4, 4)))
+        helpers.metrics.patch_auroc(np.zeros((1, 2, 2)), np.zeros((1, 4, 4)))
     with pytest.raises(ValueError, match=r"maps\[0\] holds NaN"):
-        helpers.pointing_game(np.full((1, 2, 2), np.nan), np.ones((1, 2, 2)))
+        helpers.metrics.pointing_game(np.full((1, 2, 2), np.nan), np.ones((1, 2, 2)))
 
 
 def test_calibration_by_hand():
     truth, probability = [0, 0, 1, 1], [0.05, 0.25, 0.25, 1.0]
-    table = helpers.reliability_table(truth, probability, bins=10)
+    table = helpers.metrics.reliability_table(truth, probability, bins=10)
     assert table["count"].tolist() == [1, 2, 1]
     assert table["predicted"].tolist() == [0.05, 0.25, 1]
     assert table["observed"].tolist() == [0, 0.5, 1]
     assert table["low"].tolist() == pytest.approx([0, 0.2, 0.9])
-    assert helpers.expected_calibration_error(truth, probability).value == pytest.approx((0.05 + 2 * 0.25 + 0) / 4)
+    assert helpers.metrics.expected_calibration_error(truth, probability).value == pytest.approx(
+        (0.05 + 2 * 0.25 + 0) / 4
+    )
     with pytest.raises(ValueError, match="sigmoid or softmax"):
-        helpers.reliability_table(truth, [0, 1, 2, 3])
+        helpers.metrics.reliability_table(truth, [0, 1, 2, 3])
 
 
 def test_top_confidence_takes_names_or_numbers():
     frame = pd.DataFrame([[0.7, 0.3], [0.4, 0.6]], columns=["x", "y"])
     for probabilities, truth in ((frame, ["x", "x"]), (frame.to_numpy(), [0, 0])):
-        correct, confidence = helpers.top_confidence(probabilities, truth)
+        correct, confidence = helpers.metrics.top_confidence(probabilities, truth)
         assert correct.tolist() == [1, 0]
         assert confidence.tolist() == [0.7, 0.6]
 
@@ -282,12 +292,12 @@ def test_temperature_is_recovered(temperature):
     logits = rng.normal(0, 2, (20_000, 4))
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     truth = (probabilities.cumsum(1) > rng.random((20_000, 1))).argmax(1)
-    assert helpers.fit_temperature(logits * temperature, truth) == pytest.approx(temperature, rel=0.05)
+    assert helpers.metrics.fit_temperature(logits * temperature, truth) == pytest.approx(temperature, rel=0.05)
     binary = rng.random(20_000) < 1 / (1 + np.exp(-logits[:, 0]))
-    fitted = helpers.fit_temperature(logits[:, 0] * temperature, binary, kind="sigmoid")
+    fitted = helpers.metrics.fit_temperature(logits[:, 0] * temperature, binary, kind="sigmoid")
     assert fitted == pytest.approx(temperature, rel=0.05)
 
 
 def test_curve_area():
-    assert helpers.curve_area([0, 0.5, 1], [1, 0.5, 0]) == pytest.approx(0.5)
-    assert helpers.curve_area([0, 1], [[1, 1], [0, 0]]) == pytest.approx(0.5)
+    assert helpers.metrics.curve_area([0, 0.5, 1], [1, 0.5, 0]) == pytest.approx(0.5)
+    assert helpers.metrics.curve_area([0, 1], [[1, 1], [0, 0]]) == pytest.approx(0.5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel
-from helpers.geometry import PeakMemory
+from helpers.course.geometry import PeakMemory
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

@@ -162,7 +162,7 @@ def test_score_bars_sort_highlight_and_write_values():
     assert [text.get_text() for text in ax.texts] == ["0.70", "0.10", "-0.40"]
     colors = [bar.get_facecolor() for bar in ax.patches]
     assert colors[0] == colors[1] != colors[2]
-    series = pd.Series({"x": helpers.Estimate(0.5, 0.4, 0.6), "y": helpers.Estimate(0.2, 0.1, 0.3)})
+    series = pd.Series({"x": helpers.metrics.Estimate(0.5, 0.4, 0.6), "y": helpers.metrics.Estimate(0.2, 0.1, 0.3)})
     ax = plots.score_bars(series)
     assert [list(line.get_xdata()) for line in ax.lines] == [[0.4, 0.6], [0.1, 0.3]]
 
@@ -176,14 +176,14 @@ def test_confusion_counts():
 def test_reliability_takes_a_second_curve():
     probability = RNG.random(200)
     truth = RNG.random(200) < probability
-    ax = plots.reliability(helpers.reliability_table(truth, probability), label="before")
-    same = plots.reliability(helpers.reliability_table(truth, probability**2), label="after", color=1, ax=ax)
+    ax = plots.reliability(helpers.metrics.reliability_table(truth, probability), label="before")
+    same = plots.reliability(helpers.metrics.reliability_table(truth, probability**2), label="after", color=1, ax=ax)
     assert same is ax
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["perfectly calibrated", "before", "after"]
 
 
 def test_estimates_and_curves():
-    one = helpers.Estimate(0.5, 0.4, 0.6)
+    one = helpers.metrics.Estimate(0.5, 0.4, 0.6)
     ax = plots.estimates(pd.DataFrame({"global": [one, one], "local": [one, one]}, index=["a", "b"]), line=0.5)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     ax = plots.curves(np.linspace(0, 1, 5), {"one": np.ones(5), "many": torch.rand(7, 5)}, ylabel="score")
@@ -205,7 +205,7 @@ def test_given_axes_are_used_and_no_figure_is_made():
     _, axes = plt.subplots(3, 3, figsize=(12, 12))
     mask = np.ones((300, 451), dtype=bool)
     mask[:50] = False
-    table = helpers.reliability_table([0, 1], [0.2, 0.9])
+    table = helpers.metrics.reliability_table([0, 1], [0.2, 0.9])
     drawn = [
         plots.show_image(PICTURE, ax=axes[0, 0]),
         plots.patch_grid(PICTURE, GRID, ax=axes[0, 1]),

@@ -1,6 +1,5 @@
 """The files around the code say the same thing as the code, and nothing that is private."""
 
-import ast
 import contextlib
 import re
 import subprocess
@@ -20,6 +19,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 REQUIRED = [Requirement(text) for text in PROJECT["dependencies"]]
 EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in PROJECT["optional-dependencies"].items()}
 CONDA_NAMES = {"pytorch": "torch"}
+INSTALLED_EXTRAS = set(
+    re.search(r"^EXTRAS := (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.M).group(1).split(",")
+)
+"""What `make install` adds to the required packages."""
+WANTED = [*REQUIRED, *(req for name in sorted(INSTALLED_EXTRAS) for req in EXTRAS[name])]
 
 
 def tracked():
@@ -55,12 +59,16 @@ def test_conda_says_the_same():
     assert str(conda.pop("python")) == PROJECT["requires-python"]
     assert not conda.pop("pip")
     assert conda == {req.name: req.specifier for req in REQUIRED}
-    assert {"pip": ["-e .[dev,browser]"]} in environment["dependencies"]
+    # What conda does not install, pip does, by the names of the extras: their ranges stand in pyproject.toml alone.
+    (pip,) = [line["pip"] for line in environment["dependencies"] if isinstance(line, dict)]
+    extras = set(re.fullmatch(r"-e \.\[([\w,-]+)\]", pip[0]).group(1).split(","))
+    assert len(pip) == 1
+    assert extras == INSTALLED_EXTRAS
 
 
 def test_pins_lie_in_the_ranges():
     pinned = pins()
-    for req in [*REQUIRED, *EXTRAS["dev"], *EXTRAS["browser"]]:
+    for req in WANTED:
         name = canonicalize_name(req.name)
         assert name in pinned, f"{req.name} has no exact version in constraints.txt"
         assert req.specifier.contains(pinned[name]), f"{req}, but constraints.txt has {pinned[name]}"
@@ -73,7 +81,7 @@ def test_no_pin_is_of_a_package_that_makes_the_installation_big():
 def test_everything_that_comes_along_is_pinned():
     """Follow the requirements of the installed packages, as the resolver does."""
     pinned, seen = pins(), set()
-    queue = [(req, "") for req in [*REQUIRED, *EXTRAS["dev"], *EXTRAS["browser"]]]
+    queue = [(req, "") for req in WANTED]
     while queue:
         req, extra = queue.pop()
         for wanted in {"", *req.extras} | ({extra} if extra else set()):
@@ -124,38 +132,8 @@ def test_nothing_is_too_big_to_clone():
     sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tracked()}
     assert not {name: size for name, size in sizes.items() if size > 20_000_000}
     assert sum(size for name, size in sizes.items() if name.startswith("data/atlas/")) <= 15_000_000
+    assert sum(size for name, size in sizes.items() if name.startswith("data/cells/")) < 10_000_000
     assert sum(sizes.values()) <= 80_000_000
-
-
-LAYERS = [
-    "settings", "conceptclip", "bloodcells", "loading", "geometry", "encoding", "tokens", "scoring", "metrics",
-    "bottleneck", "explanations", "data", "plots", "report", "exercises", "explorer", "doctor",
-]  # fmt: skip
-
-
-def _imports(path):
-    """What a module of `helpers` imports from `helpers`: the names right below it."""
-    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            start = ".".join(package[: len(package) - node.level + 1]) + "." if node.level else ""
-            modules = [f"{start}{node.module or ''}".strip(".") + f".{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (module.split(".")[1] for module in modules if module.startswith("helpers."))
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "helpers").rglob("*.py")), ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_helpers_import_only_from_the_layers_above(path):
-    own = path.relative_to(ROOT / "helpers").with_suffix("").parts[0]
-    if own == "__init__":
-        pytest.skip("it gathers the names of all")
-    assert own in LAYERS, f"say in tests/test_project.py on which layer helpers/{own} stands"
-    imported = {name for name in _imports(path) if name in LAYERS}  # the rest are names, not modules
-    above = set(LAYERS[: LAYERS.index(own) + 1])
-    assert imported <= above, f"helpers.{own} imports {sorted(imported - above)} from below"
 
 
 def test_data_is_as_its_sums_say():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from helpers.bloodcells import CONCEPTS, GUIDE_PROMPTS, PARTS, TEMPLATES, caption, part_shares, render, truth
 from helpers.conceptclip import ConceptCLIPModel
-from helpers.data import ATLAS
+from helpers.datasets import ATLAS
 from recipes import evaluate_mini, make_atlas, photographs, render_training, train_mini
 from recipes.tokenizer import make_tokenizer
 

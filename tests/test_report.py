@@ -56,7 +56,7 @@ def test_text_from_anywhere_stays_text(tmp_path):
 
 def test_it_needs_nothing_from_elsewhere(tmp_path):
     fig, ax = plt.subplots(figsize=(2, 1))
-    page = helpers.report_html("Cells", {"Figures": [fig, ax], "Nothing": []})
+    page = helpers.report.report_html("Cells", {"Figures": [fig, ax], "Nothing": []})
     plt.close(fig)
     parsed = Page(page)
     assert [picture.format for picture in parsed.pictures()] == ["PNG", "PNG"]
@@ -74,18 +74,18 @@ def test_table_cells():
             "share": [0.12345, np.nan],
             "count": [3, 4],
             "there": [True, False],
-            "accuracy": [helpers.Estimate(0.5, 0.4, 0.6)] * 2,
+            "accuracy": [helpers.metrics.Estimate(0.5, 0.4, 0.6)] * 2,
             "none": [None, pd.NA],
         }
     )
-    html = helpers.report_html("t", {"s": frame}, note="")
+    html = helpers.report.report_html("t", {"s": frame}, note="")
     body = html[html.index("<tbody>") :]
     cells = re.findall(r"<td.*?>(.*?)</td>", body)
     assert cells == ["0.12", "3", "yes", "0.50 (0.40–0.60)", "–", "–", "4", "no", "0.50 (0.40–0.60)", "–"]
     assert body.count('class="number"') == 4
     assert '<th scope="row"' not in html  # plain row numbers are left out
     assert 'class="note"' not in html
-    named = helpers.report_html("t", {"s": frame.set_axis(["a", "b"])})
+    named = helpers.report.report_html("t", {"s": frame.set_axis(["a", "b"])})
     assert re.findall(r'<th scope="row">(.*?)</th>', named) == ["a", "b"]
 
 
@@ -94,7 +94,7 @@ def test_pictures_are_small_and_carry_nothing_but_pixels(tmp_path):
     exif[0x010E] = "patient 4711"
     Image.new("RGBA", (400, 200), (255, 0, 0, 255)).convert("RGB").save(tmp_path / "a.jpg", exif=exif)
     image = Image.open(tmp_path / "a.jpg")
-    page = helpers.report_html("t", {"s": [pd.DataFrame({"picture": [image]}), image]})
+    page = helpers.report.report_html("t", {"s": [pd.DataFrame({"picture": [image]}), image]})
     small, large = Page(page).pictures()
     assert small.size == (112, 56)
     assert large.size == image.size == (400, 200)  # the image itself is not changed
@@ -111,7 +111,7 @@ def test_pictures_are_upright_and_transparency_is_white(tmp_path):
     Image.new("RGB", (400, 200), "red").save(tmp_path / "phone.jpg", exif=exif)
     clear = Image.new("RGBA", (400, 200), (0, 0, 0, 0))
     images = [Image.open(tmp_path / "phone.jpg"), clear]
-    page = Page(helpers.report_html("t", {"s": [pd.DataFrame({"picture": images}), *images]}))
+    page = Page(helpers.report.report_html("t", {"s": [pd.DataFrame({"picture": images}), *images]}))
     assert [picture.size for picture in page.pictures()] == [(56, 112), (112, 56), (200, 400), (400, 200)]
     for picture in page.pictures()[1::2]:
         assert picture.getextrema() == ((255, 255),) * 3

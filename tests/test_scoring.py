@@ -72,8 +72,8 @@ def test_sigmoid_and_softmax_answer_different_questions():
 
 
 def test_the_released_scalars_give_the_published_cosines():
-    assert helpers.cosine_at_half(np.exp(4.570648), -11.161472) == pytest.approx(0.1155, abs=5e-5)
-    assert helpers.cosine_at_half(np.exp(4.511484), -11.034302) == pytest.approx(0.1212, abs=5e-5)
+    assert helpers.scoring.cosine_at_half(np.exp(4.570648), -11.161472) == pytest.approx(0.1155, abs=5e-5)
+    assert helpers.scoring.cosine_at_half(np.exp(4.511484), -11.034302) == pytest.approx(0.1212, abs=5e-5)
 
 
 def test_class_vectors_average_unit_vectors(tiny):
@@ -88,7 +88,7 @@ def test_class_vectors_average_unit_vectors(tiny):
 
 def test_prototypes_do_not_listen_to_lengths():
     groups = [torch.tensor([[10.0, 0], [0, 1]]), torch.tensor([[0.0, -3]])]
-    torch.testing.assert_close(helpers.prototypes(groups), torch.tensor([[0.5**0.5, 0.5**0.5], [0, -1]]))
+    torch.testing.assert_close(helpers.scoring.prototypes(groups), torch.tensor([[0.5**0.5, 0.5**0.5], [0, -1]]))
 
 
 # --- local scores -----------------------------------------------------------------------------------------------------
@@ -111,13 +111,13 @@ def test_the_three_recipes_by_hand():
         ("zero_shot", 2, np.mean(cosines[:2])),
         ("zero_shot", 99, np.mean(cosines)),
     ):
-        found = helpers.local_scores(tokens, vectors, recipe=recipe, top=top)
+        found = helpers.scoring.local_scores(tokens, vectors, recipe=recipe, top=top)
         assert found.shape == (1, 1)
         assert float(found) == pytest.approx(expected, abs=1e-6), (recipe, top)
     with pytest.raises(ValueError, match="training, zero_shot, derm7pt"):
-        helpers.local_scores(tokens, vectors, recipe="median")
+        helpers.scoring.local_scores(tokens, vectors, recipe="median")
     with pytest.raises(ValueError, match="text_proj"):
-        helpers.local_scores(tokens, torch.ones(1, 3), recipe="training")
+        helpers.scoring.local_scores(tokens, torch.ones(1, 3), recipe="training")
 
 
 def test_zero_shot_is_the_authors_arithmetic(tiny, pictures, encoded):
@@ -210,7 +210,7 @@ def test_annotation_without_a_reference_is_the_trained_sigmoid(tiny, encoded):
     found = helpers.annotate(model, processor, encoded, CLASSES, reference=None, alpha=0)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     vectors = helpers.concept_vectors(model, processor, CLASSES, template="a cell photo with sign of {}")
-    cosine = helpers.local_scores(encoded.tokens, vectors, recipe="training")
+    cosine = helpers.scoring.local_scores(encoded.tokens, vectors, recipe="training")
     expected = (s.concept_logit_scale * cosine + s.concept_logit_bias).sigmoid()
     found = helpers.annotate(model, processor, encoded, CLASSES, reference=None, alpha=1, recipe="training")
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -246,10 +246,13 @@ def test_mix():
 
 def test_ranks_by_hand():
     similarity = [[0.9, 0.1, 0.0], [0.8, 0.2, 0.1], [0.5, 0.6, 0.4]]
-    assert helpers.retrieval_ranks(similarity).tolist() == [1, 2, 3]
+    assert helpers.metrics.retrieval_ranks(similarity).tolist() == [1, 2, 3]
     relevant = np.array([[0, 1, 1], [1, 0, 0], [1, 1, 0]], dtype=bool)
-    assert helpers.retrieval_ranks(similarity, relevant).tolist() == [2, 1, 1]
-    assert helpers.retrieval_ranks(np.ones((2, 5)), np.eye(2, 5)).tolist() == [5, 5]  # ties count against the model
+    assert helpers.metrics.retrieval_ranks(similarity, relevant).tolist() == [2, 1, 1]
+    assert helpers.metrics.retrieval_ranks(np.ones((2, 5)), np.eye(2, 5)).tolist() == [
+        5,
+        5,
+    ]  # ties count against the model
 
 
 @pytest.mark.parametrize(
@@ -263,4 +266,4 @@ def test_ranks_by_hand():
 )
 def test_ranks_say_what_is_wrong(similarity, relevant, problem):
     with pytest.raises(ValueError, match=problem):
-        helpers.retrieval_ranks(similarity, relevant)
+        helpers.metrics.retrieval_ranks(similarity, relevant)

@@ -32,20 +32,20 @@ def encoded(tiny):
 
 
 def test_piece_table_tells_special_padding_and_continued_pieces_apart(prompts):
-    table = helpers.piece_table(prompts, 0)
+    table = helpers.tokens.piece_table(prompts, 0)
     assert table["piece"].tolist() == prompts.pieces[0]
     assert table["kind"].tolist() == ["special", *["word"] * 7, "continued", "word", "special"]
     assert table.loc[[7, 8, 9], "characters"].tolist() == ["Seg", "mented", "nucleus"]
-    kinds = helpers.piece_table(prompts, 1)["kind"].tolist()
+    kinds = helpers.tokens.piece_table(prompts, 1)["kind"].tolist()
     assert kinds == ["special", "word", "word", "special", *["padding"] * 7]
 
 
 def test_spans_are_found_by_characters(prompts):
-    assert helpers.span_positions(prompts, 0, "segmented nucleus") == [7, 8, 9]
-    assert helpers.span_positions(prompts, 0, "mented") == [8]
-    assert helpers.span_positions(prompts, 0, (0, 1)) == [1]
-    assert helpers.span_positions(prompts, 0, (2, len(PROMPT))) == list(range(2, 10))
-    assert helpers.span_positions(prompts, 0, (0, 3)) == [1, 2]  # a word that is touched counts as a whole
+    assert helpers.tokens.span_positions(prompts, 0, "segmented nucleus") == [7, 8, 9]
+    assert helpers.tokens.span_positions(prompts, 0, "mented") == [8]
+    assert helpers.tokens.span_positions(prompts, 0, (0, 1)) == [1]
+    assert helpers.tokens.span_positions(prompts, 0, (2, len(PROMPT))) == list(range(2, 10))
+    assert helpers.tokens.span_positions(prompts, 0, (0, 3)) == [1, 2]  # a word that is touched counts as a whole
 
 
 @pytest.mark.parametrize(
@@ -54,17 +54,20 @@ def test_spans_are_found_by_characters(prompts):
 )
 def test_spans_that_are_not_there(prompts, phrase, problem):
     with pytest.raises(ValueError, match=problem):
-        helpers.span_positions(prompts, 0, phrase)
+        helpers.tokens.span_positions(prompts, 0, phrase)
 
 
 def test_a_span_of_spaces_has_no_token(prompts):
     with pytest.raises(ValueError, match="no pieces"):
-        helpers.span_positions(prompts, 0, (1, 2))
+        helpers.tokens.span_positions(prompts, 0, (1, 2))
 
 
 def test_a_text_tower_that_drops_cls_is_caught(prompts):
-    off_by_one = helpers.TextEncodings(**{**vars(prompts), "tokens": prompts.tokens[:, 1:]})
-    for use in (lambda: helpers.piece_table(off_by_one), lambda: helpers.span_vector(off_by_one, 0, "nucleus")):
+    off_by_one = helpers.encoding.TextEncodings(**{**vars(prompts), "tokens": prompts.tokens[:, 1:]})
+    for use in (
+        lambda: helpers.tokens.piece_table(off_by_one),
+        lambda: helpers.tokens.span_vector(off_by_one, 0, "nucleus"),
+    ):
         with pytest.raises(ValueError, match="off by 1"):
             use()
 
@@ -78,9 +81,9 @@ def test_projected_and_unprojected_tokens_never_meet(tiny, prompts, encoded, tmp
     texts = helpers.encode_texts(*tiny, [PROMPT], tokens="unprojected")
     for use in (
         lambda: helpers.concept_maps(*tiny, raw, ["nucleus"]),
-        lambda: helpers.token_maps(prompts, raw),
-        lambda: helpers.token_maps(texts, encoded),
-        lambda: helpers.span_vector(texts, 0, "nucleus"),
+        lambda: helpers.tokens.token_maps(prompts, raw),
+        lambda: helpers.tokens.token_maps(texts, encoded),
+        lambda: helpers.tokens.span_vector(texts, 0, "nucleus"),
         lambda: helpers.zero_shot(*tiny, raw, ["band", "round"], alpha=0.5),
         lambda: helpers.annotate(*tiny, raw, ["band"], alpha=0.5),
     ):
@@ -104,14 +107,14 @@ def test_fill():
 
 
 def test_span_vector_is_the_mean_over_its_positions(prompts):
-    vector = helpers.span_vector(prompts, 0, "segmented nucleus")
+    vector = helpers.tokens.span_vector(prompts, 0, "segmented nucleus")
     torch.testing.assert_close(vector, prompts.tokens[0, 7:10].mean(0))
-    moved = helpers.span_vector(prompts, 0, "segmented nucleus", offset=-1)
+    moved = helpers.tokens.span_vector(prompts, 0, "segmented nucleus", offset=-1)
     torch.testing.assert_close(moved, prompts.tokens[0, 6:9].mean(0))
-    moved = helpers.span_vector(prompts, 0, "segmented nucleus", offset=1)
+    moved = helpers.tokens.span_vector(prompts, 0, "segmented nucleus", offset=1)
     torch.testing.assert_close(moved, prompts.tokens[0, 8:11].mean(0))
     with pytest.raises(ValueError, match="leaves"):
-        helpers.span_vector(prompts, 0, "segmented nucleus", offset=2)
+        helpers.tokens.span_vector(prompts, 0, "segmented nucleus", offset=2)
 
 
 def test_concept_vectors_are_span_means_of_unit_length(tiny, prompts):
@@ -125,7 +128,7 @@ def test_templates_and_synonyms_are_averaged_before_the_length_is_made_one(tiny)
     means = []
     for phrase, template in spans:
         text, characters = fill(template, phrase)
-        means.append(helpers.span_vector(helpers.encode_texts(*tiny, [text], tokens=True), 0, characters))
+        means.append(helpers.tokens.span_vector(helpers.encode_texts(*tiny, [text], tokens=True), 0, characters))
     vectors = helpers.concept_vectors(
         *tiny, {"one": ["red cells", "round"], "two": "round"}, template=["a {}", "photo of {}"]
     )
@@ -135,10 +138,10 @@ def test_templates_and_synonyms_are_averaged_before_the_length_is_made_one(tiny)
 
 def test_the_last_position_is_padding_unless_told_otherwise(tiny, prompts):
     padded = helpers.encode_texts(*tiny, prompts.texts, tokens=True, pad_to=77)
-    vectors = helpers.last_position_vectors(*tiny, prompts.texts)
+    vectors = helpers.tokens.last_position_vectors(*tiny, prompts.texts)
     torch.testing.assert_close(vectors, F.normalize(padded.tokens[:, 76], dim=1))
     assert padded.pieces[0][76] == "[PAD]"
-    real = helpers.last_position_vectors(*tiny, prompts.texts, pad_to=None)
+    real = helpers.tokens.last_position_vectors(*tiny, prompts.texts, pad_to=None)
     expected = F.normalize(torch.stack([prompts.tokens[0, 10], prompts.tokens[1, 3]]), dim=1)  # both [SEP]
     torch.testing.assert_close(real, expected)
 
@@ -188,13 +191,13 @@ def test_patch_shares(tiny):
     mask[:14, :7] = True  # half of patch 0
     mask[14:28, 14:28] = True  # all of patch 5
     mask[:, 56:] = True  # the strip that no patch sees
-    shares = helpers.patch_shares(mask[None], grid)
+    shares = helpers.tokens.patch_shares(mask[None], grid)
     expected = np.zeros((1, 4, 4))
     expected[0, 0, 0], expected[0, 1, 1] = 0.5, 1
     np.testing.assert_allclose(shares, expected)
-    np.testing.assert_allclose(helpers.patch_shares(mask, grid), expected[0])
+    np.testing.assert_allclose(helpers.tokens.patch_shares(mask, grid), expected[0])
     twice = mask.repeat(2, 0).repeat(4, 1)  # another size and aspect ratio: squashed as the picture is
-    np.testing.assert_allclose(helpers.patch_shares(twice, grid), expected[0], atol=1e-6)
+    np.testing.assert_allclose(helpers.tokens.patch_shares(twice, grid), expected[0], atol=1e-6)
 
 
 # --- maps -------------------------------------------------------------------------------------------------------------
@@ -215,18 +218,18 @@ def test_concept_maps_patch_by_patch_by_hand(tiny, encoded):
 def test_maps_refuse_what_does_not_lie_in_the_joint_space(tiny, encoded):
     raw = helpers.encode_texts(*tiny, ["nucleus"], tokens="unprojected").tokens[0]
     with pytest.raises(ValueError, match=r"text_proj and image_proj"):
-        helpers.cosine_maps(encoded.tokens, raw, encoded.grid)
+        helpers.tokens.cosine_maps(encoded.tokens, raw, encoded.grid)
     with pytest.raises(ValueError, match="NaN"):
-        helpers.cosine_maps(encoded.tokens * torch.nan, torch.ones(1, 32), encoded.grid)
+        helpers.tokens.cosine_maps(encoded.tokens * torch.nan, torch.ones(1, 32), encoded.grid)
     with pytest.raises(ValueError, match="do not fill"):
-        helpers.cosine_maps(encoded.tokens, torch.ones(1, 32), (3, 4))
+        helpers.tokens.cosine_maps(encoded.tokens, torch.ones(1, 32), (3, 4))
     without = helpers.encode_images(*tiny, [data.chelsea()])
     with pytest.raises(ValueError, match="tokens=True"):
         helpers.concept_maps(*tiny, without, ["nucleus"])
 
 
 def test_token_maps_leave_out_padding(tiny, prompts, encoded):
-    maps = helpers.token_maps(prompts, encoded, n=1, b=1)
+    maps = helpers.tokens.token_maps(prompts, encoded, n=1, b=1)
     assert maps.shape == (4, 4, 4)  # [CLS] red cells [SEP]
     expected = F.cosine_similarity(encoded.tokens[1, 7], prompts.tokens[1, 2], dim=0)
     assert maps[2, 1, 3] == pytest.approx(float(expected), abs=1e-5)
@@ -234,6 +237,6 @@ def test_token_maps_leave_out_padding(tiny, prompts, encoded):
 
 def test_top_patches():
     map_ = torch.tensor([[0.1, 0.9], [0.5, -1.0]])
-    assert helpers.top_patches(map_, 2) == [(1, pytest.approx(0.9)), (2, pytest.approx(0.5))]
+    assert helpers.tokens.top_patches(map_, 2) == [(1, pytest.approx(0.9)), (2, pytest.approx(0.5))]
     with pytest.raises(ValueError, match="4 patches"):
-        helpers.top_patches(map_, 5)
+        helpers.tokens.top_patches(map_, 5)

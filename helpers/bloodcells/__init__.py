@@ -4,11 +4,13 @@ from .attributes import ATTRIBUTES, CELL_TYPES, Cell, attribute_counts, sample_c
 from .captions import TEMPLATES, Caption, Span, caption, compose
 from .concepts import CONCEPTS, GUIDE_CONCEPTS, GUIDE_PROMPTS, Concept, part_shares, truth
 from .render import PARTS, Picture, render
+from .rendered import FRESH_SEED, render_cells
 
 __all__ = [
     "ATTRIBUTES",
     "CELL_TYPES",
     "CONCEPTS",
+    "FRESH_SEED",
     "GUIDE_CONCEPTS",
     "GUIDE_PROMPTS",
     "PARTS",
@@ -23,6 +25,7 @@ __all__ = [
     "compose",
     "part_shares",
     "render",
+    "render_cells",
     "sample_cell",
     "truth",
 ]

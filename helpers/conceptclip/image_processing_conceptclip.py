@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import BITSPERSAMPLE
+from PIL import Image
 from torch.nn import functional as F
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
-WIDE_PIL_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+from ..images import read_image
+
 # With antialiasing, torch's interpolation has Pillow's kernels for these two.
 TORCH_RESAMPLING = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}
 # Float arithmetic may end a hair outside [0, 1]; anything further is another unit.
@@ -137,116 +137,6 @@ def _named(images: Any) -> Iterator[tuple[str, Any]]:
     for index, image in enumerate(images):
         path = image if isinstance(image, (str, Path)) else getattr(image, "filename", "")
         yield f"Image {index}" + (f" ({path})" if path else ""), image
-
-
-def read_image(image: Any, name: str, input_data_format: str | None = None) -> Image.Image | torch.Tensor:
-    """
-    One image of any accepted kind, as the processor sees it before it resizes: upright, transparency over white.
-
-    Args:
-        image: PIL image, path, array or tensor; it is not changed.
-        name (`str`): how messages call it.
-        input_data_format (`str`, *optional*): "channels_first" or "channels_last", where the shape leaves it open.
-
-    Returns:
-        An 8-bit RGB PIL image; or a tensor `(3, H, W)`, finite floating point or wide integer, in units yet to be
-        checked.
-
-    Raises:
-        ValueError: naming the image, what is wrong and what to do.
-    """
-    if isinstance(image, (str, Path)):
-        image = _open(image, name)
-    if isinstance(image, Image.Image):
-        check_opened(image, name)
-        try:
-            image = ImageOps.exif_transpose(image)
-            if image.mode not in WIDE_PIL_MODES:
-                return _rgb(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"{name} cannot be read to its end ({error}). Get a complete copy of the file.") from error
-        image = np.array(image)
-    if isinstance(image, np.ndarray):
-        if image.dtype.kind not in "uif":
-            raise ValueError(
-                f"{name} is an array of {image.dtype}. Pass uint8, float in [0, 1], or 16 bit with a window."
-            )
-        likely_last = image.shape[-1] in (1, 3, 4)
-        # A copy, since torch warns of arrays that cannot be written to.
-        image = torch.from_numpy(np.array(image, dtype=image.dtype.newbyteorder("="), order="C"))
-    elif isinstance(image, torch.Tensor):
-        likely_last = image.shape[-1] in (1, 3, 4) and image.shape[0] not in (1, 3, 4)
-    else:
-        raise ValueError(f"{name} is a {type(image).__name__}. Pass a PIL image, a path, an array or a tensor.")
-
-    if 0 in image.shape:
-        raise ValueError(f"{name} is empty, shape {tuple(image.shape)}. Leave it out.")
-    if image.is_floating_point() and not image.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinite values. Repair it or leave it out.")
-    if image.ndim == 2:
-        image = image.unsqueeze(0)
-    elif image.ndim != 3:
-        raise ValueError(f"{name} has shape {tuple(image.shape)}. Pass (H, W), (H, W, 3) or (3, H, W).")
-    elif input_data_format == "channels_last" or (input_data_format is None and likely_last):
-        image = image.permute(2, 0, 1)
-    channels, eight_bit = image.shape[0], image.dtype == torch.uint8
-    if channels not in ((1, 3, 4) if eight_bit else (1, 3)):
-        raise ValueError(f"{name} has {channels} channels. Pass 3 (RGB) or 1 (gray).")
-    if eight_bit:
-        array = image.permute(1, 2, 0).contiguous().cpu().numpy()
-        return _rgb(Image.fromarray(array[..., 0] if channels == 1 else array))
-    return image.expand(3, -1, -1)
-
-
-def _open(path: str | Path, name: str) -> Image.Image:
-    if str(path).startswith(("http://", "https://")):
-        raise ValueError(f"{name} is a web address: download it first, and pass the file.")
-    if not Path(path).is_file():
-        raise ValueError(f"{name}: there is no such file. Check the path, and the folder it starts from.")
-    try:
-        return Image.open(path)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} is too large to be read at once ({error}). Cut it into tiles.") from error
-    except OSError as error:
-        raise ValueError(f"{name} is not an image that Pillow can read. Convert it to PNG, JPEG or TIFF.") from error
-
-
-def check_opened(image: Image.Image, name: str) -> None:
-    """
-    Refuses a file of which Pillow would silently give a part: the first of several pages, the upper half of 16 bits.
-
-    To be called before the pixels are read: Pillow forgets then how many bits the file had.
-
-    Args:
-        image: as `Image.open` returns it.
-        name (`str`): how messages call it.
-
-    Raises:
-        ValueError: naming the image, what is wrong and what to do.
-    """
-    png = any(";16B" in str(tile.args) for tile in getattr(image, "tile", []))
-    tiff = 16 in getattr(image, "tag_v2", {}).get(BITSPERSAMPLE, ())
-    if image.mode not in WIDE_PIL_MODES and (png or tiff):
-        raise ValueError(
-            f"{name} has 16 bits a channel and several channels, of which Pillow reads the upper 8 bits only. Convert "
-            "it to 8 bits, or read it with another library and pass the array with window=(low, high)."
-        )
-    try:
-        pages = getattr(image, "n_frames", 1)
-    except (OSError, SyntaxError, ValueError):  # closed after it was read; or damaged, which reading it will tell
-        return
-    if pages > 1 and image.format != "MPO":  # a phone's photograph, with previews or depth behind it
-        raise ValueError(
-            f"{name} holds {pages} pages, and an image is one. Pick a page: open the file with PIL.Image.open, go to "
-            "the page with .seek(number), and pass .copy() of it."
-        )
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def _check_eight_bit(do_rescale: bool, window: Sequence[float] | None, name: str) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..bloodcells import CONCEPTS, GUIDE_CONCEPTS
-from ..data import Atlas, load_atlas
-from ..encoding import as_shown
+from ..datasets import Atlas, load_atlas
+from ..images import as_shown
 from ..scoring import cosine_at_half
 from . import drawing
 from .elements import Picture, ScoreTable, count, number, open_bytes, signed, telling

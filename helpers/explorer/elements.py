@@ -13,7 +13,7 @@ import anywidget
 import traitlets
 from PIL import Image
 
-from ..encoding import open_image
+from ..images import open_image
 
 STATIC = Path(__file__).parent / "static"
 CSS = STATIC / "explorer.css"

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..bloodcells import CONCEPTS
-from ..encoding import as_shown, encode_images, encode_texts, image_names, iter_image_encodings
+from ..encoding import encode_images, encode_texts, iter_image_encodings
+from ..images import as_shown, image_names
 from ..scoring import local_scores, logits, scales
 from ..tokens import PatchGrid, cosine_maps, fill, patch_grid, piece_table, span_positions, span_vector
 

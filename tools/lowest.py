@@ -1,0 +1,77 @@
+"""Test with the lowest versions that pyproject.toml allows: `make test-lowest`.
+
+uv resolves them (`--resolution lowest-direct`); pip installs them into build/lowest. torch stays the installed build,
+since older ones bring gigabytes of CUDA on Linux. What runs: the unit tests, and notebooks 01 to 06 without comparing
+their outputs, which are those of the versions in constraints.txt.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "lowest"
+NOT_INSTALLED = re.compile(r"^(nvidia-|cuda-|triton|torch\b)")
+"""Lines of the resolution that are left out: torch comes by itself, and its CUDA packages are not wanted."""
+
+
+def resolve() -> list[str]:
+    """The lowest version of every direct requirement, and versions of all else that fit them: lines `name==version`."""
+    torch = version("torch").partition("+")[0]
+    overrides = FOLDER / "overrides.txt"
+    overrides.write_text(f"torch=={torch}\n", "utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--resolution",
+        "lowest-direct",
+        "--no-annotate",
+    ]
+    command += ["--no-header", "--python-version", ".".join(map(str, sys.version_info[:2])), "--extra", "dev"]
+    command += ["--override", str(overrides), "pyproject.toml"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [f"torch=={torch}", *(line for line in lines if not NOT_INSTALLED.match(line))]
+
+
+def main() -> int:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    lines = resolve()
+    wanted = "\n".join(lines) + "\n"
+    done, python = FOLDER / "installed.txt", FOLDER / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not done.is_file() or done.read_text("utf-8") != wanted:
+        print(f"Installing the lowest versions of {len(lines)} packages into build/lowest ...", flush=True)
+        venv.create(FOLDER / "venv", clear=True, with_pip=True)
+        requirements = FOLDER / "requirements.txt"
+        requirements.write_text(wanted, "utf-8")
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-r", str(requirements)], check=True)
+        subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
+        done.write_text(wanted, "utf-8")
+    direct = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    names = {re.match(r"[\w.-]+", text)[0].lower().replace("_", "-") for text in direct}
+    print("Lowest versions:", ", ".join(line for line in lines if line.split("==")[0] in names), flush=True)
+    pytest = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    units = subprocess.run(
+        [*pytest, "tests", "--ignore", "tests/test_pages.py", "-k", "not pinned and not pins and not lint"]
+    )
+    first_six = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("0[1-6]_*.ipynb"))
+    # --nbval-lax runs every cell and compares none: the stored outputs are those of the pinned versions.
+    notebooks = subprocess.run(
+        [*pytest, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "120", *first_six]
+    )
+    return units.returncode or notebooks.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
