@@ -3,7 +3,8 @@
     python -m recipes.real_cells --shared FOLDER --out build/real
 
 FOLDER holds ``pbc/``, ``krd/``, ``aslan/`` and ``bccd/``. Pictures are decoded once and kept as arrays. Only what may
-be trained on is read: PBC's train split, and not what ``bccd_held_out.txt`` and ``krd_held_out.txt`` name.
+be trained on is read: PBC's train split without near-copies of other splits, and not what ``bccd_held_out.txt`` and
+``krd_held_out.txt`` name.
 
 Nobody drew the parts of a PBC cell. Its nucleus is what is dark enough near the middle (Otsu's threshold; twice where
 there are dark granules, too); a ring around it, of which nobody can say what it is, stays unknown. Every picture gets
@@ -27,6 +28,7 @@ from scipy import ndimage
 from helpers.bloodcells import ATTRIBUTES, CONCEPTS, Cell, truth
 from helpers.settings import SEED
 
+from .near_copies import never_trained_on
 from .no_cells import bank
 from .photographs import load_annotations, split, typical_truths
 
@@ -227,9 +229,10 @@ def _pictures(archive: Path, names: list[str], pattern: str) -> np.ndarray:
 
 
 def prepare_pbc(folder: Path, typical) -> Source:
-    """The train split; no other split's archive is opened."""
+    """The train split without near-copies of test pictures; no other split's archive is opened."""
     cells = pd.read_csv(folder / "attributes.csv")
-    cells = cells[cells.split == "train"].reset_index(drop=True)
+    copies = never_trained_on("PBC train")
+    cells = cells[(cells.split == "train") & ~cells.name.isin(copies)].reset_index(drop=True)
     images = _pictures(
         folder / "train.zip", [f"{t}/{n}" for t, n in zip(cells.type, cells.name, strict=True)], "{}.webp"
     )

@@ -155,7 +155,7 @@ def whitening_filters(pixel_values: torch.Tensor, width: int, patch: int = 16) -
     return filters.reshape(width, 3, patch, patch).float(), -(filters @ mean).float()
 
 
-def learning_rate_factor(step: int, steps: int, warm_up: int = 100) -> float:
+def learning_rate_factor(step: int, steps: int, warm_up: int = 60) -> float:
     """Linear warm-up, level, and from ``COOL_DOWN`` on a straight line to nothing."""
     return min((step + 1) / warm_up, 1.0, (1 - step / steps) / (1 - COOL_DOWN))
 
