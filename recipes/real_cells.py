@@ -231,7 +231,7 @@ def _pictures(archive: Path, names: list[str], pattern: str) -> np.ndarray:
 def prepare_pbc(folder: Path, typical) -> Source:
     """The train split without near-copies of test pictures; no other split's archive is opened."""
     cells = pd.read_csv(folder / "attributes.csv")
-    copies = never_trained_on("PBC train")
+    copies = never_trained_on()
     cells = cells[(cells.split == "train") & ~cells.name.isin(copies)].reset_index(drop=True)
     images = _pictures(
         folder / "train.zip", [f"{t}/{n}" for t, n in zip(cells.type, cells.name, strict=True)], "{}.webp"
