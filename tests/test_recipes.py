@@ -475,7 +475,7 @@ def test_muon_is_torchs_in_float32():
         muon.Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
 
 
-# ------------------------------------------------------------------------------------------------------------ real cells
+# ----------------------------------------------------------------------------------------------------------- real cells
 
 
 def test_the_nucleus_of_a_cell_is_found_without_a_mask():
