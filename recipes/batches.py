@@ -71,6 +71,11 @@ RC-Align asks only that *some* patch of the picture knows of a concept, and ever
 whole views alone, the empty background learned to tell of the nucleus. Asked of a region whose truth is known, a patch
 must not speak of what lies outside."""
 
+SHAPES_FROM = 0.46
+"""From this share of the steps on more is asked about the shape of the nucleus.
+
+It is learned last: colours and granules are seen in a patch, a shape only in how patches lie to each other."""
+
 SHAPES = tuple(key for key, concept in CONCEPTS.items() if concept.group == "nucleus")
 
 
@@ -517,13 +522,13 @@ class Batches(Dataset):
     def _cumulative(self, source: str) -> np.ndarray:
         return np.cumsum(self.real[source].weights) * (1 - 1e-9)
 
-    def _texts(self, rng: np.random.Generator, truths: np.ndarray, count: int) -> list[Text]:
+    def _texts(self, rng: np.random.Generator, truths: np.ndarray, count: int, shapes: int) -> list[Text]:
         order = np.resize(rng.permutation(len(truths)), count)
         if self.plain:
             return [text for i in order if (text := written(rng, truths[i])) is not None]
         weights = SINGLE_WEIGHTS / SINGLE_WEIGHTS.sum()
-        texts = [single(rng, int(key)) for key in rng.choice(len(KEYS), 26, replace=False, p=weights)]
-        texts += [single(rng, AT[SHAPES[rng.integers(len(SHAPES))]]) for _ in range(8)]
+        texts = [single(rng, int(key)) for key in rng.choice(len(KEYS), 34 - shapes, replace=False, p=weights)]
+        texts += [single(rng, AT[SHAPES[rng.integers(len(SHAPES))]]) for _ in range(shapes)]
         weights = DENIED_WEIGHTS / DENIED_WEIGHTS.sum()
         texts += [denial(rng, int(key)) for key in rng.choice(len(KEYS), 10, replace=False, p=weights)]
         texts += [foreign(rng) for _ in range(8)]
@@ -551,7 +556,7 @@ class Batches(Dataset):
         regions = np.zeros((view.pictures, view.grid, view.grid), bool)
         for region, (_, _, (x, y, side), *_) in zip(regions, pictures, strict=True):
             region[y : y + side, x : x + side] = True
-        texts = self._texts(rng, view_table, view.captions)
+        texts = self._texts(rng, view_table, view.captions, 14 if step >= SHAPES_FROM * self.steps else 8)
         sentences, spans = [], []
         for i, text in enumerate(texts):
             # A foreign word or a denial may stand alone; a caption may stand behind words that say nothing.

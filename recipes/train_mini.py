@@ -34,7 +34,7 @@ from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, Co
 from helpers.conceptclip.convert import save
 from helpers.settings import SEED
 
-from .batches import COOL_DOWN, FINE, GRID, HALVES, NOBODY_KNOWS, PATCH, SHOWN_PARTS, Batches
+from .batches import COOL_DOWN, FINE, GRID, HALVES, NOBODY_KNOWS, PATCH, SHAPES, SHAPES_FROM, SHOWN_PARTS, Batches
 from .muon import Muon
 from .real_cells import KEYS, LABORATORIES
 from .render_training import SIZE
@@ -108,6 +108,10 @@ def rc_align(output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return sigmoid_loss(output.concept_logit_scale * best + output.concept_logit_bias, batch["span_truth"])
 
 
+OF_SHAPE = [KEYS.index(key) for key in SHAPES]
+SHAPE_SHARE = len(SHAPES) / len(KEYS)
+
+
 class Heads(torch.nn.Module):
     """What only the training has: linear readings of the features, whose losses show both towers the way early on.
 
@@ -120,10 +124,16 @@ class Heads(torch.nn.Module):
         self.concepts = torch.nn.Linear(width, len(KEYS))
         self.parts = torch.nn.Linear(width, FINE * FINE * len(SHOWN_PARTS))
 
-    def loss(self, output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The mean of both over what is known, each as large as IT-Align's loss of one caption."""
+    def loss(self, output, batch: dict[str, torch.Tensor], shapes: float = 1.0) -> torch.Tensor:
+        """The mean of both over what is known, each as large as IT-Align's loss of one caption.
+
+        ``shapes`` is the weight of a concept of the nucleus's shape; the others weigh 1.
+        """
         features = output.image_features * output.image_features.shape[1] ** 0.5  # of unit variance
-        concepts = sigmoid_loss(self.concepts(features), batch["truths"])
+        logits, truths = self.concepts(features), batch["truths"]
+        concepts = sigmoid_loss(logits, truths)
+        if shapes != 1:
+            concepts = concepts + (shapes - 1) * sigmoid_loss(logits[:, OF_SHAPE], truths[:, OF_SHAPE]) * SHAPE_SHARE
         logits, parts = self.parts(output.image_token_features), batch["parts"]
         known = parts != NOBODY_KNOWS
         entropy = F.binary_cross_entropy_with_logits(logits, parts / 254, reduction="none")
@@ -266,7 +276,8 @@ def train(options: argparse.Namespace) -> None:
                 image_text = it_align(output, batch["caption_truth"])
                 region_concept = rc_align(output, batch) if stage_two else None
                 loss = image_text if region_concept is None else image_text + RC_WEIGHT * region_concept
-                auxiliary = None if options.plain else heads.loss(output, batch)
+                shapes = 3.0 if step >= SHAPES_FROM * options.steps else 1.0
+                auxiliary = None if options.plain else heads.loss(output, batch, shapes)
                 if auxiliary is not None:
                     loss = loss + AUXILIARY_WEIGHT * auxiliary
                 loss.backward()
