@@ -51,6 +51,9 @@ PARTS = {
 GOALS = {"nucleus": 0.98, "granules": 0.90, "vacuoles": 0.85, "red cells": 0.95}
 AREA_GOALS = {"nucleus": 0.95, "cytoplasm": 0.85}
 
+OFTEN = 10
+"""A concept is graded within a type when so many drawn cells of the type have it, and so many do not."""
+
 RELEVANT_AT_LEAST = 10
 """A retrieval query counts only when at least as many pictures satisfy it: precision at 10 can then reach 1."""
 
@@ -150,14 +153,14 @@ def _concepts(judge: Judge, cells: Drawn) -> Iterator[dict]:
             macro_auroc(known[~natural, one], scores[~natural, one]),
             n=int((~np.isnan(known[~natural, column])).sum()),
         )
-    # One column for each (type, concept) of which the type has at least ten cells with and ten without.
+    # One column for each (type, concept).
     types = np.array([str(picture.cell.cell_type) for picture in cells.pictures])
     within, within_scores, shuffled = [], [], []
     for cell_type in CELL_TYPES:
         of_type = natural & (types == cell_type)
         for column in range(len(GUIDE_CONCEPTS)):
             positive = known[of_type, column] == 1
-            if min(positive.sum(), (~positive).sum()) >= 10:
+            if min(positive.sum(), (~positive).sum()) >= OFTEN:
                 within.append(np.where(of_type, known[:, column], np.nan))
                 within_scores.append(scores[:, column])
                 shuffled.append(scores[:, (column + 1) % len(GUIDE_CONCEPTS)])

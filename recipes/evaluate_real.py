@@ -1,7 +1,7 @@
 """Grade on photographs: PBC's types and attributes, KRD's fields and masks, BCCD's cells, and laboratories left out.
 
-PBC's test split is opened only when it is asked for by name: see `--final` of `recipes/evaluate_mini.py`. Which cells of
-PBC come from one person is not known, so its intervals resample cells.
+PBC's test split is opened only when it is asked for by name: see `--final` of `recipes/evaluate_mini.py`. Which cells
+of PBC come from one person is not known, so its intervals resample cells.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def grade_pbc(judge: Judge, cells: Pbc, split_of: str, second: pd.DataFrame) -> 
     )
     scores = {name: _attribute_scores(judge, cells.features, name) for name in ATTRIBUTES}
     yield from _attributes(cells.table, scores, split_of, second)
-    yield _within_type(cells.table, scores, split_of)
+    yield from _within_type(cells.table, scores, split_of)
 
 
 def _types(
@@ -202,7 +202,7 @@ def _attributes(table: pd.DataFrame, scores: dict[str, np.ndarray], split_of: st
         )
 
 
-def _within_type(table: pd.DataFrame, scores: dict[str, np.ndarray], split_of: str) -> dict:
+def _within_type(table: pd.DataFrame, scores: dict[str, np.ndarray], split_of: str) -> Iterator[dict]:
     """AUROC of each value against its attribute's others among the cells of one type: type alone tells nothing here."""
     types = table["cell_type"].to_numpy()
     pairs, truths, values_scores = [], [], []
@@ -216,9 +216,11 @@ def _within_type(table: pd.DataFrame, scores: dict[str, np.ndarray], split_of: s
                     pairs.append(f"{cell_type}: {name} {value}")
                     truths.append(np.where(own, has.astype(float), np.nan))
                     values_scores.append(scores[name][:, k] - others)
+    if not pairs:
+        return
     truths, values_scores = np.stack(truths, 1), np.stack(values_scores, 1)
     each = [macro_auroc(truths[:, k : k + 1], values_scores[:, k : k + 1], n=2).value for k in range(len(pairs))]
-    return figure(
+    yield figure(
         "pbc.attributes.within",
         f"an attribute's value within one type, both sides at least {OFTEN} times",
         _name(split_of),

@@ -368,7 +368,7 @@ def without_cells() -> dict[str, list[tuple[str, Image.Image]]]:
 
 
 def grade_without_cells(judge: Judge) -> Iterator[dict]:
-    """How often the sigmoid of a cell's phrase is low where no cell is. A photograph's squares are resampled together."""
+    """How often the sigmoid of a cell's phrase is low where no cell is. A photograph's squares are resampled as one."""
     kinds = without_cells()
     phrases = cell_phrases()
     vectors = judge.texts(

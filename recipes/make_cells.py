@@ -95,7 +95,7 @@ def choose_pbc(table: pd.DataFrame, second: set[str], left_out: set[str]) -> pd.
                 )
             picked = rows.set_index("name").loc[names]
             frequency = often[rows.index].set_axis(rows["name"])[names]
-            typical = shuffled(frequency.index[frequency == frequency.max()])[:TYPICAL]
+            typical = shuffled(frequency.index[frequency == often[rows.index].max()])[:TYPICAL]
             rounds.append([*typical, *shuffled(set(picked.index) - set(typical))])
         chosen += [name for turn in zip(*rounds, strict=True) for name in turn]
     return table.set_index("name").loc[chosen].reset_index()

@@ -124,3 +124,23 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def bccd(tmp_path, monkeypatch):
+    """Six photographs in BCCD's form, one of them held out."""
+    import pandas as pd
+
+    from recipes import photographs
+
+    (tmp_path / "images").mkdir()
+    names = [f"{i}.jpg" for i in range(6)]
+    for name in names:
+        Image.new("RGB", (640, 480), (200, 190, 190)).save(tmp_path / "images" / name)
+    rows = [(name, "WBC", 200, 150, 300, 250) for name in names] + [(names[0], "RBC", 10, 10, 90, 90)]
+    pd.DataFrame(rows, columns=["image", "label", "xmin", "ymin", "xmax", "ymax"]).to_csv(tmp_path / "boxes.csv")
+    types = ["eosinophil"] * 5 + ["neutrophil, monocyte"]
+    pd.DataFrame({"image": names, "types": types}).to_csv(tmp_path / "types.csv", index=False)
+    monkeypatch.setattr(photographs, "HELD_OUT", tmp_path / "held_out.txt")
+    (tmp_path / "held_out.txt").write_text("4.jpg\n")
+    return tmp_path

@@ -4,14 +4,12 @@ import argparse
 import itertools
 import json
 import math
-import shutil
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_model, make_processor
 from PIL import Image
 
 from helpers.bloodcells import (
@@ -29,7 +27,6 @@ from helpers.datasets import ATLAS
 from recipes import (
     augment,
     batches,
-    evaluate_mini,
     make_atlas,
     muon,
     no_cells,
@@ -272,22 +269,6 @@ def test_differences_are_found(tmp_path):
 # -------------------------------------------------------------------------------------------------------- photographs
 
 
-@pytest.fixture
-def bccd(tmp_path, monkeypatch):
-    """Six photographs in BCCD's form, one of them held out."""
-    (tmp_path / "images").mkdir()
-    names = [f"{i}.jpg" for i in range(6)]
-    for name in names:
-        Image.new("RGB", (640, 480), (200, 190, 190)).save(tmp_path / "images" / name)
-    rows = [(name, "WBC", 200, 150, 300, 250) for name in names] + [(names[0], "RBC", 10, 10, 90, 90)]
-    pd.DataFrame(rows, columns=["image", "label", "xmin", "ymin", "xmax", "ymax"]).to_csv(tmp_path / "boxes.csv")
-    types = ["eosinophil"] * 5 + ["neutrophil, monocyte"]
-    pd.DataFrame({"image": names, "types": types}).to_csv(tmp_path / "types.csv", index=False)
-    monkeypatch.setattr(photographs, "HELD_OUT", tmp_path / "held_out.txt")
-    (tmp_path / "held_out.txt").write_text("4.jpg\n")
-    return tmp_path
-
-
 def _counts():
     return pd.read_csv("data/wbcatt/attribute-counts.csv")
 
@@ -317,7 +298,7 @@ def test_typical_truths_follow_the_counts():
     assert "segmented nucleus" not in typical["neutrophil"]
 
 
-# --------------------------------------------------------------------------------------------------- train, evaluate
+# -------------------------------------------------------------------------------------------------------------- train
 
 
 @pytest.fixture
@@ -527,33 +508,3 @@ def test_only_what_may_be_trained_on_is_read(tmp_path, monkeypatch):
     assert len(source.images) == 1 and source.weights.tolist() == [1.0]
     assert source.truths[0, real_cells.AT["monocyte"]] == 1 and source.truths[0, real_cells.AT["no granules"]] == 1
     assert (source.places[0, :10, :10] != real_cells.OUTSIDE).any()
-
-
-def test_crops_of_one_photograph_are_resampled_together(bccd, monkeypatch):
-    """Half of the four crops hit; with one photograph there is nothing else to draw, so the interval is a point."""
-    monkeypatch.setattr(evaluate_mini, "pointing_hits", lambda maps, masks: np.arange(len(maps)) % 2)
-    counts = "data/wbcatt/attribute-counts.csv"
-    pointing, accuracy, recall = evaluate_mini._grade_photographs(make_model(), make_processor(), bccd, counts)
-    assert [pointing[name] for name in ("value", "low", "high")] == [0.5, 0.5, 0.5]
-    assert [row["n"] for row in (pointing, accuracy, recall)] == [
-        "4 crops of 1 photographs", "1 cells of 1 photographs", "1 cells of 1 photographs",
-    ]  # fmt: skip
-    assert "| 4 crops of 1 photographs |" in evaluate_mini.table_of([pointing])
-
-
-def test_the_cards_table_is_made_from_the_file(tmp_path):
-    row = evaluate_mini.figure("a", "b", "c", evaluate_mini.Estimate(0.5, 0.4, 0.6), 0.9, 7, chance=0.25)
-    (tmp_path / "evaluation.json").write_text(json.dumps([row]))
-    card = f"before\n{evaluate_mini.START}\nold\n{evaluate_mini.END}\nafter\n"
-    (tmp_path / "README.md").write_text(card)
-    evaluate_mini.write_card(tmp_path)
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "| a | b | c | 0.500 (0.400–0.600) | ≥ 0.90 **missed** | chance 0.25 | 7 |" in text
-
-
-def test_the_shipped_card_shows_the_shipped_evaluation(tmp_path):
-    shipped = ATLAS.parent / "conceptclip-mini"
-    shutil.copytree(shipped, tmp_path / "copy", ignore=shutil.ignore_patterns("*.safetensors"))
-    evaluate_mini.write_card(tmp_path / "copy")
-    assert (tmp_path / "copy" / "README.md").read_text() == (shipped / "README.md").read_text()
