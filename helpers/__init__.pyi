@@ -1,9 +1,23 @@
 """The names of `helpers`, for `__init__.py`, editors and type checkers. All else is reached through its module."""
 
-from . import bloodcells, course, datasets, encoding, explanations, images, metrics, plots, scoring, tokens
-from .course import check
+from . import (
+    bloodcells,
+    course,
+    datasets,
+    encoding,
+    explanations,
+    images,
+    metrics,
+    plots,
+    scoring,
+    store,
+    tokens,
+)
+from .course import check, holds
 from .datasets import image_folder, load_atlas, load_cells
+from .domains import Domain
 from .encoding import encode_images, encode_texts, iter_image_encodings, load_encodings
+from .evaluate import evaluate_folder
 from .explorer import CellDesigner, ConceptExplorer
 from .loading import MODEL_ID, load
 from .metrics import accuracy, auroc, balanced_accuracy, bootstrap_mean, macro_auroc, recall_at_k
@@ -17,6 +31,7 @@ __all__ = [
     "SEED",
     "CellDesigner",
     "ConceptExplorer",
+    "Domain",
     "accuracy",
     "annotate",
     "auroc",
@@ -32,7 +47,9 @@ __all__ = [
     "encode_images",
     "encode_texts",
     "encoding",
+    "evaluate_folder",
     "explanations",
+    "holds",
     "image_folder",
     "images",
     "iter_image_encodings",
@@ -50,6 +67,7 @@ __all__ = [
     "scales",
     "scoring",
     "setup",
+    "store",
     "tokens",
     "write_report",
     "zero_shot",

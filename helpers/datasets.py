@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import posixpath
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .files import printable, read_table, stripped
 from .images import open_image
+from .labels import check_spelling
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 ATLAS = DATA / "atlas"
@@ -33,7 +40,7 @@ class Images(Sequence):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, item):
+    def __getitem__(self, item: Any) -> Any:
         if isinstance(item, (int, np.integer)):
             picture = self.paths[item]
             return picture if isinstance(picture, Image.Image) else open_image(picture)
@@ -81,7 +88,7 @@ class Atlas:
     def __repr__(self) -> str:
         return f"Atlas({len(self)} cells, {'parts ' + ', '.join(self.masks) if self.masks else 'no masks'})"
 
-    def __getitem__(self, rows) -> Atlas:
+    def __getitem__(self, rows: Any) -> Atlas:
         if isinstance(rows, (int, np.integer)):
             rows = [rows]
         rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
@@ -161,59 +168,209 @@ def image_folder(
     labels: str | os.PathLike | None = None,
     *,
     file_column: str = "file",
+    text_columns: Sequence[str] = ("group", "label"),
+    names: Mapping[Any, str] | None = None,
 ) -> pd.DataFrame:
-    """List the images of a folder (and below; nothing whose name begins with a dot), with labels from a CSV.
+    """List the pictures of a folder and of all below it, with what a table, or the folders themselves, say of them.
+
+    Links to folders are followed, a circle of them once. What is not listed is counted in a warning by its ending:
+    files that are no pictures, and pictures whose name, or whose folder's, begins with a dot.
 
     Args:
-        folder: where the images are.
-        labels: a CSV in UTF-8 with one row an image: `file_column` holds names or paths relative to the folder.
+        folder: where the pictures are.
+        labels: a CSV, read as text by `files.read_table`: a row a picture, in any order. `file_column` holds names
+            relative to the folder, with slashes of either kind and letters in either Unicode form. Or "folders": the
+            label of a picture is the name of the folder, directly below `folder`, that it lies in.
         file_column: the name of that column.
+        text_columns: columns that stay text even where they hold nothing but 0 and 1.
+        names: label as it stands in the table -> class name, e.g. {0: "round nucleus", 1: "band nucleus"}.
 
     Returns:
-        DataFrame: `path` (for `encode_images`), `file` (relative, with forward slashes), and the CSV's columns. Images
-        without a row have NaN there.
+        DataFrame, a row a picture, sorted by name, its index 0 to N-1. The columns: `path` (for `encode_images`);
+        `file` (relative, with forward slashes); then the table's, in their order. A column that holds 0, 1, true and
+        false alone (in any case; 0.0 and 1.0 too) is a **concept**, wherever it stands: float64, 0, 1 or NaN. All
+        others are text as it was written, str or NaN (dtype object). `concept_columns` names the concepts. An empty
+        cell, and a picture without a row, are NaN, and nothing else is.
 
     Raises:
-        ValueError: no such folder, no images in it; no such CSV, or one that cannot be read, has no `file_column` or a
-            column named as one of the result's; rows of it whose files are not there (they are listed).
+        ValueError: no such folder, or one that may not be read (or below it); no picture in it; a table that cannot be
+            read (as `files.read_table` says), a row without a name, two rows of one picture, a column named as one of
+            the result's; rows whose files are not there, or are there and no pictures that we read (they are listed);
+            labels of which two are the same words, or that `names` lacks.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder.name}: no such folder. Check the path.")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    # ._a.jpg is macOS', .ipynb_checkpoints/ Jupyter's
-    paths = [p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    if not paths:
-        raise ValueError(f"{folder.name}: no images in this folder. Known endings: {', '.join(IMAGE_SUFFIXES)}.")
-    table = pd.DataFrame({"path": paths, "file": [p.relative_to(folder).as_posix() for p in paths]})
-    if labels is None:
-        return table
-    labels = Path(labels)
-    if not labels.is_file():
-        raise ValueError(f"{labels.name}: no such file. Check the path.")
+    table_file = None if labels is None or labels == "folders" else Path(labels)
+    paths, left_out = _list_pictures(folder, table_file)
+    files = [path.relative_to(folder).as_posix() for path in paths]
+    table = pd.DataFrame({"path": pd.Series(paths, dtype=object), "file": pd.Series(files, dtype=object)})
+    if table_file is not None:
+        truth = read_table(table_file, key=file_column)
+        rows = _rows_of_pictures(truth, folder, files, table_file.name, file_column)
+        for column in truth.columns.drop(file_column):
+            values = pd.Series(np.nan, index=table.index, dtype=object)
+            values.iloc[rows] = truth[column].to_numpy()
+            table[column] = values if column in text_columns else _concept(values)
+    elif labels is not None:
+        table["label"] = pd.Series(_folder_labels(folder, files), dtype=object)
+    if names is not None:
+        table["label"] = _renamed(table, names)
+    if "label" in table:
+        check_spelling(table["label"].dropna(), "label")
+    if left_out:
+        warnings.warn(f"{folder.name}: not listed, since no picture that we read: {left_out}.", stacklevel=2)
+    return table
+
+
+def concept_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of `image_folder`'s table that hold concepts: numbers, of which each is 0, 1 or NaN."""
+    numbers = table.select_dtypes("number")
+    return [column for column in numbers.columns if numbers[column].dropna().isin((0, 1)).all()]
+
+
+def _list_pictures(folder: Path, table: Path | None) -> tuple[list[Path], str]:
+    """The pictures in and below a folder, sorted, and in words what else was there."""
+    name = repr(folder.name or str(folder))
     try:
-        truth = pd.read_csv(labels)
-    except ValueError as error:  # pandas' EmptyDataError and ParserError and a UnicodeDecodeError are such
+        if not folder.exists():
+            raise ValueError(f"{name}: no such folder. Check the path.")
+        if not folder.is_dir():
+            raise ValueError(f"{name}: there, but it is a file. Give its folder, or unpack it.")
+    except OSError as error:
+        raise ValueError(f"{name}: no way leads there ({error.strerror}). Check path and permissions.") from error
+
+    def forbidden(error: OSError) -> None:
+        where = Path(error.filename or folder)
         raise ValueError(
-            f"{labels.name}: cannot be read as a CSV ({error}). Save it as “CSV UTF-8”, with the columns' names in its "
-            "first row."
+            f"{where.name!r} in {name}: the folder is there, but cannot be read ({error.strerror}). Its pictures would "
+            "be missing without a word: change its permissions, or move it elsewhere."
         ) from error
-    if file_column not in truth.columns:
-        raise ValueError(f"{labels.name}: no column {file_column!r}. It has: {', '.join(map(str, truth.columns))}.")
-    if taken := sorted(({"path", "file"} - {file_column}) & set(truth.columns)):
+
+    paths: list[Path] = []
+    other: Counter[str] = Counter()
+    real: dict[str, set[str]] = {}  # of each folder on the way down, so that a link back up is not followed again
+    for here, below, files in os.walk(folder, onerror=forbidden, followlinks=True):
+        where = Path(here)
+        above = real[str(where.parent)] if where != folder else set()
+        own = os.path.realpath(here)
+        if own in above:
+            below.clear()
+            continue
+        real[str(where)] = above | {own}
+        hidden = any(part.startswith(".") for part in where.relative_to(folder).parts)
+        for file in files:
+            path = where / file
+            picture = path.suffix.lower() in IMAGE_SUFFIXES
+            if hidden or file.startswith("."):  # ._a.jpg is macOS', .ipynb_checkpoints/ Jupyter's
+                other["hidden (its name, or its folder's, begins with a dot)"] += picture
+            elif not picture:
+                is_table = table is not None and table.exists() and path.exists() and path.samefile(table)
+                other[path.suffix.lower() or "without an ending"] += not is_table
+            elif path.exists() and not path.is_file():
+                other["no regular file"] += 1
+            else:
+                paths.append(path)  # a broken link, too: whoever opens it says so
+    left_out = ", ".join(f"{count} × {printable(kind)}" for kind, count in sorted(other.items()) if count)
+    if not paths:
+        there = f"; there: {left_out}" if left_out else ""
+        raise ValueError(f"{name}: no images in this folder{there}. Known endings: {', '.join(IMAGE_SUFFIXES)}.")
+    doubles = len(paths) - len({os.path.realpath(path) for path in paths})
+    if doubles:
+        warnings.warn(f"{name}: {doubles} pictures are listed twice, since links lead to them.", stacklevel=3)
+    return sorted(paths), left_out
+
+
+def _rows_of_pictures(truth: pd.DataFrame, folder: Path, files: list[str], name: str, column: str) -> list[int]:
+    """For each row of a table the number of its picture."""
+    if taken := sorted(({"path", "file"} - {column}) & set(truth.columns)):
         raise ValueError(
-            f"{labels.name}: its column {taken[0]!r} has the name of one of the result's. Rename it in the CSV; or say "
+            f"{name!r}: its column {taken[0]!r} has the name of one of the result's. Rename it in the CSV; or say "
             f"file_column={taken[0]!r}, if it holds the images' names."
         )
-    truth = truth.rename(columns={file_column: "file"})
-    truth["file"] = truth["file"].map(str).str.replace("\\", "/")
-    twice = truth["file"][truth["file"].duplicated()].unique()
-    if len(twice):
-        raise ValueError(f"{labels.name}: {twice[0]!r} stands there twice. Keep one row for each file.")
-    missing = sorted(set(truth["file"]) - set(table["file"]))
-    if missing:
+    by_name = {file: row for row, file in enumerate(files)}
+    by_key: dict[str, list[int]] = {}
+    for row, file in enumerate(files):
+        by_key.setdefault(_key(file), []).append(row)
+    rows: list[int] = []
+    lines: dict[int, int] = {}
+    absent: list[str] = []
+    unread: list[str] = []
+    for line, given in truth[column].items():
+        if not isinstance(given, str):
+            raise ValueError(f"{name!r}: line {line} names no file. Fill in {column!r}, or remove the row.")
+        relative = Path(given).relative_to(folder).as_posix() if Path(given).is_relative_to(folder) else given
+        found = [by_name[relative]] if relative in by_name else by_key.get(_key(relative), [])
+        if len(found) > 1:
+            raise ValueError(
+                f"{name!r}: {given!r} in line {line} may be any of {', '.join(repr(files[row]) for row in found)}, "
+                "which differ in signs that cannot be seen. Rename one of the files."
+            )
+        if not found:
+            there = os.path.exists(folder / relative) or os.path.exists(folder / _key(relative))  # noqa: PTH110 (never raises)
+            (unread if there else absent).append(given)
+        elif found[0] in lines:
+            raise ValueError(
+                f"{name!r}: {files[found[0]]!r} stands there twice, in lines {lines[found[0]]} and {line}. Keep one "
+                "row for each file."
+            )
+        else:
+            lines[found[0]] = line
+            rows += found
+    if absent or unread:
+        other_case = {file.casefold(): file for file in files}
+        near = next((other_case[_key(g).casefold()] for g in absent if _key(g).casefold() in other_case), None)
+        parts = []
+        if absent:
+            parts.append(f"name files that are not there: {_some(absent)}" + (f" (there is {near!r})" if near else ""))
+        if unread:
+            parts.append(f"name files that are there, but not of a kind that we read, or hidden: {_some(unread)}")
         raise ValueError(
-            f"{labels.name}: {len(missing)} of {len(truth)} rows name files that are not in the folder: "
-            f"{', '.join(missing[:3])}. Names must be relative to the folder, endings included."
+            f"{name!r}: {len(absent) + len(unread)} of {len(truth)} rows do not fit the folder. They "
+            f"{'; '.join(parts)}. Names must be relative to the folder, endings included ({', '.join(IMAGE_SUFFIXES)})."
         )
-    return table.merge(truth, on="file", how="left", validate="one_to_one")
+    return rows
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _key(name: str) -> str:
+    """A name whatever its slashes, its leading "./" and its Unicode form (macOS takes letters and accents apart)."""
+    return unicodedata.normalize("NFC", posixpath.normpath(stripped(name).replace("\\", "/")))
+
+
+TRUE_FALSE = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
+
+
+def _concept(values: pd.Series) -> pd.Series:
+    """The column as numbers where all that it holds is 0, 1, true and false; else as it is."""
+    numbers = values.dropna().str.lower().map(TRUE_FALSE)
+    return numbers.reindex(values.index).astype(float) if len(numbers) and numbers.notna().all() else values
+
+
+def _folder_labels(folder: Path, files: list[str]) -> list[str | float]:
+    """The first folder on the way to each picture; NaN for those that lie in no folder."""
+    tops = [file.partition("/")[0] if "/" in file else None for file in files]
+    classes = sorted({top for top in tops if top is not None})
+    if not classes:
+        raise ValueError(f"{folder.name!r}: its pictures lie in no folders that could be labels. Give a CSV.")
+    if {name.casefold() for name in classes} <= SPLITS:
+        raise ValueError(
+            f"{folder.name!r}: its folders {', '.join(map(repr, classes))} are the parts of a split, not classes. Give "
+            f"one of them: folder / {classes[0]!r}."
+        )
+    if alone := tops.count(None):
+        warnings.warn(f"{folder.name}: {alone} pictures lie in no folder and have no label.", stacklevel=3)
+    return [np.nan if top is None else unicodedata.normalize("NFC", stripped(top)) for top in tops]
+
+
+SPLITS = {"train", "training", "learn", "val", "valid", "validation", "dev", "test", "testing"}
+
+
+def _renamed(table: pd.DataFrame, names: Mapping[Any, str]) -> pd.Series:
+    if "label" not in table:
+        raise ValueError("names= renames labels, but there is no column 'label'. Give labels, or leave names out.")
+    words = {stripped(str(label)): name for label, name in names.items()}
+    if lacking := sorted(set(table["label"].dropna()) - set(words)):
+        raise ValueError(f"names= has no name for the label {lacking[0]!r}. It has: {', '.join(map(repr, words))}.")
+    return table["label"].map(words).astype(object)

@@ -17,7 +17,8 @@ from scipy.stats import spearmanr
 
 from .encoding import image_to_pixels
 from .images import as_image_list, image_names
-from .settings import SEED
+from .loading import evaluating, unwrap
+from .settings import SEED, without_autocast
 from .tokens import PatchGrid
 
 Score = Callable[[torch.Tensor], torch.Tensor]
@@ -37,11 +38,12 @@ def global_score(model, vector: torch.Tensor) -> Score:
         model: from `helpers.load`.
         vector: float [D], e.g. a row of `encode_texts(...).features`; made unit length here.
     """
-    vector = F.normalize(vector.flatten().float(), dim=0)
+    model, vector = unwrap(model), F.normalize(vector.flatten().float(), dim=0)
 
     def score(x: torch.Tensor) -> torch.Tensor:
-        features, _ = model.encode_image(x.to(model.device, model.dtype), normalize=True)
-        return (features.float() @ vector.to(model.device)).to(x.device)
+        with evaluating(model, gradients=True):
+            pooled, _ = model.encode_image(x.to(model.device, model.dtype))
+            return (F.normalize(pooled.float(), dim=-1) @ vector.to(model.device)).to(x.device)
 
     return score
 
@@ -73,6 +75,7 @@ def without(x: torch.Tensor, keep: torch.Tensor, grid: PatchGrid, fill: str = "b
     return torch.where(F.pad(mask, rest, value=True), x, other)
 
 
+@without_autocast
 def occlusion_maps(
     score: Score,
     x: torch.Tensor,
@@ -113,6 +116,7 @@ def occlusion_maps(
     return torch.stack(maps)
 
 
+@without_autocast
 def gradient_maps(score: Score, x: torch.Tensor, grid: PatchGrid, *, batch_size: int = 16) -> torch.Tensor:
     """Gradient × input: what each patch adds to the score to first order, measured from the picture's mean colour.
 
@@ -147,6 +151,7 @@ class Curves:
     insertion: np.ndarray
 
 
+@without_autocast
 def deletion_insertion(
     score: Score, x: torch.Tensor, maps: torch.Tensor, grid: PatchGrid, *, steps: int = 14, fill: str = "blur"
 ) -> Curves:
@@ -212,6 +217,7 @@ def stain_maps(x: torch.Tensor, grid: PatchGrid) -> torch.Tensor:
 
 def random_weights(model, seed: int = SEED):
     """A model of the same geometry that has learned nothing, for the sanity check of Adebayo et al. 2018."""
+    model = unwrap(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = type(model)(model.config)

@@ -8,16 +8,21 @@ middle for signed values, seaborn's "colorblind" palette for categories. Call `p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 
+from .files import printable
 from .images import as_image_list, as_shown
+from .labels import by_name, pairs
 from .settings import PALETTE
 from .tokens import PatchGrid
 
@@ -26,7 +31,7 @@ TABLE = "cividis"
 DIVERGING = "vlag"
 
 
-def to_array(image) -> np.ndarray:
+def to_array(image: Any) -> np.ndarray:
     """An image as an array that `imshow` takes: floats and [H, W] as they are, all else as the model is shown it."""
     if getattr(image, "ndim", None) != 2 and "float" not in str(getattr(image, "dtype", "")):
         return np.asarray(as_shown(image))
@@ -39,18 +44,22 @@ def to_array(image) -> np.ndarray:
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def show_images(images, titles: Sequence[str] | None = None, *, columns: int = 6, size: float = 1.8) -> np.ndarray:
+def show_images(images: Any, titles: Sequence[str] | None = None, *, columns: int = 6, size: float = 1.8) -> np.ndarray:
     """Pictures in a grid.
 
     Args:
         images: list of PIL images, paths, arrays or tensors.
-        titles: one for each, above it.
+        titles: one for each, above it; of two Series those of one index belong together.
         columns: pictures in a row, at most.
         size: inches of one picture.
 
     Returns:
         array of Axes [rows, columns]; those without a picture are switched off.
     """
+    images = images if isinstance(images, pd.Series) else list(images)
+    if titles is not None and len(images):
+        images, titles = by_name(images, titles, what=("images", "titles"))
+        titles = list(titles)
     images = list(images)
     if not images:
         raise ValueError("No images to show.")
@@ -76,7 +85,7 @@ def image_axes(count: int, *, columns: int = 6, size: float = 1.8, titled: bool 
     return axes
 
 
-def show_image(image, title: str | None = None, *, ax: Axes | None = None) -> Axes:
+def show_image(image: Any, title: str | None = None, *, ax: Axes | None = None) -> Axes:
     """One picture without axes."""
     ax = _ax(ax, (3, 3))
     array = to_array(image)
@@ -85,7 +94,7 @@ def show_image(image, title: str | None = None, *, ax: Axes | None = None) -> Ax
 
 
 def patch_grid(
-    image, grid: PatchGrid, *, highlight: Sequence[int] = (), number: bool = False, ax: Axes | None = None
+    image: Any, grid: PatchGrid, *, highlight: Sequence[int] = (), number: bool = False, ax: Axes | None = None
 ) -> Axes:
     """A picture with the patches that the model sees drawn on it.
 
@@ -123,11 +132,11 @@ def box(corners: tuple[float, float, float, float], *, label: str | None = None,
             Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=color, lw=width)
         )
     if label:
-        ax.text(left, top - 3, label, color="black", fontsize=9, va="bottom")
+        _literal(ax.text(left, top - 3, printable(label), color="black", fontsize=9, va="bottom"))
     return ax
 
 
-def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, ax: Axes | None = None) -> Axes:
+def mask_outlines(image: Any, masks: dict[str, np.ndarray], *, legend: bool = True, ax: Axes | None = None) -> Axes:
     """A picture with the outlines of its masks.
 
     Args:
@@ -144,10 +153,10 @@ def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, a
         if not np.any(mask):
             continue
         outline(mask, (width, height), color=colors[k % len(colors)], ax=ax)
-        ax.plot([], [], color=colors[k % len(colors)], lw=2, label=part)
+        ax.plot([], [], color=colors[k % len(colors)], lw=2, label=printable(part))
     if legend:
         handles, labels = ax.get_legend_handles_labels()
-        ax.legend(
+        box = ax.legend(
             handles[::-1],
             labels[::-1],
             loc="upper center",
@@ -157,10 +166,11 @@ def mask_outlines(image, masks: dict[str, np.ndarray], *, legend: bool = True, a
             handlelength=1.2,
             columnspacing=1,
         )
+        _literal(*box.get_texts())
     return ax
 
 
-def outline(mask, image_size: tuple[int, int], *, color="white", width: float = 1.3, ax: Axes) -> Axes:
+def outline(mask: Any, image_size: tuple[int, int], *, color: Any = "white", width: float = 1.3, ax: Axes) -> Axes:
     """The outline of one mask on a picture or map that is drawn already; an empty mask draws nothing.
 
     Args:
@@ -184,8 +194,8 @@ def outline(mask, image_size: tuple[int, int], *, color="white", width: float = 
 
 
 def concept_map(
-    image,
-    map_,
+    image: Any,
+    map_: Any,
     grid: PatchGrid | None = None,
     *,
     title: str | None = None,
@@ -230,21 +240,21 @@ def concept_map(
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if colorbar:
         bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03)
-        bar.solids.set_alpha(1)
+        bar.solids.set_alpha(1)  # type: ignore[union-attr]
         bar.ax.tick_params(labelsize=8)
     return _bare(ax, title)
 
 
 def concept_map_grid(
-    images,
-    maps,
+    images: Any,
+    maps: Any,
     phrases: Sequence[str],
     grid: PatchGrid | None = None,
     *,
     limits: tuple[float, float] | str = "shared",
     size: float = 1.9,
     label: str = "cosine",
-    **style,
+    **style: Any,
 ) -> np.ndarray:
     """Pictures (rows) and their maps for several phrases (columns), on one colour scale with one colour bar.
 
@@ -286,13 +296,13 @@ def concept_map_grid(
                 ax=axes[b, k + 1],
                 **style,
             )
-    colours = plt.cm.ScalarMappable(plt.Normalize(low, high), style.get("cmap", SEQUENTIAL))
+    colours = plt.cm.ScalarMappable(Normalize(low, high), style.get("cmap", SEQUENTIAL))
     figure.colorbar(colours, ax=axes[:, -1], label=label, shrink=0.8, pad=0.03)
     return axes
 
 
 def token_patch_matrix(
-    matrix, pieces: Sequence[str], *, limits: tuple[float, float] | None = None, ax: Axes | None = None
+    matrix: Any, pieces: Sequence[str], *, limits: tuple[float, float] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Every piece of a prompt (rows) against every patch of a picture (columns, row by row).
 
@@ -308,7 +318,8 @@ def token_patch_matrix(
     ax = _ax(ax, (9, 0.9 + 0.28 * len(pieces)))
     low, high = limits or (None, None)
     shown = ax.imshow(values, aspect="auto", cmap=SEQUENTIAL, vmin=low, vmax=high, interpolation="nearest")
-    ax.set_yticks(range(len(pieces)), pieces)
+    ax.set_yticks(range(len(pieces)), list(map(printable, pieces)))
+    _literal(*ax.get_yticklabels())
     ax.set(xlabel="patch, row by row from the top left", ylabel="piece")
     if width:
         ax.set_xticks(np.arange(0, values.shape[1], 2 * width))
@@ -319,15 +330,15 @@ def token_patch_matrix(
 
 
 def token_map_grid(
-    image,
-    maps,
+    image: Any,
+    maps: Any,
     pieces: Sequence[str],
     grid: PatchGrid | None = None,
     *,
     columns: int = 6,
     limits: tuple[float, float] | None = None,
     size: float = 1.7,
-    **style,
+    **style: Any,
 ) -> np.ndarray:
     """One picture with the map of every piece of a prompt, on one colour scale with one colour bar.
 
@@ -352,7 +363,7 @@ def token_map_grid(
     show_image(image, "picture", ax=axes.flat[0])
     for ax, map_, piece in zip(axes.flat[1:], values, pieces, strict=False):
         concept_map(image, map_, grid, title=piece, limits=(low, high), colorbar=False, ax=ax, **style)
-    colours = plt.cm.ScalarMappable(plt.Normalize(low, high), style.get("cmap", SEQUENTIAL))
+    colours = plt.cm.ScalarMappable(Normalize(low, high), style.get("cmap", SEQUENTIAL))
     axes.flat[0].figure.colorbar(colours, ax=axes[:, -1], label="cosine", shrink=0.8, pad=0.03)
     return axes
 
@@ -361,7 +372,7 @@ def token_map_grid(
 
 
 def similarity_heatmap(
-    matrix,
+    matrix: Any,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     *,
@@ -376,7 +387,8 @@ def similarity_heatmap(
 
     Args:
         matrix: float [R, C], or a DataFrame whose labels are used.
-        rows, columns: labels; a square table may leave out `columns`.
+        rows, columns: labels; a square table may leave out `columns`. For a DataFrame: its own labels in the order
+            wanted, or others in their place.
         clustered: put similar rows (and, for a square table of one set, columns likewise) side by side.
         annotate: write the numbers; by default up to 15 columns.
         label: of the colour bar.
@@ -384,11 +396,13 @@ def similarity_heatmap(
         ax: where to draw.
     """
     if isinstance(matrix, pd.DataFrame):
-        rows, columns = rows or list(matrix.index), columns or list(matrix.columns)
+        matrix, rows = _labelled(matrix, rows, "rows", 0)
+        matrix, columns = _labelled(matrix, columns, "columns", 1)
+    rows, columns = (None if names is None else list(names) for names in (rows, columns))
     values = _values(matrix)
     square = values.shape[0] == values.shape[1] and (columns is None or list(columns) == list(rows or []))
     columns = rows if columns is None and square else columns
-    frame = pd.DataFrame(values, index=rows, columns=columns)
+    frame = pd.DataFrame(values, index=_printables(rows), columns=_printables(columns))
     if clustered:
         order = cluster_order(values)
         frame = frame.iloc[order, order if square else cluster_order(values.T)]
@@ -412,10 +426,11 @@ def similarity_heatmap(
     plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
     plt.setp(ax.get_yticklabels(), rotation=0)
     ax.set(xlabel="", ylabel="")
+    _literal(*ax.get_xticklabels(), *ax.get_yticklabels())
     return ax
 
 
-def cluster_order(values) -> list[int]:
+def cluster_order(values: Any) -> list[int]:
     """An order of the rows in which similar ones stand side by side (average linkage, optimal leaves)."""
     from scipy.cluster.hierarchy import leaves_list, linkage
 
@@ -426,7 +441,7 @@ def cluster_order(values) -> list[int]:
 
 
 def score_bars(
-    scores,
+    scores: Any,
     labels: Sequence[str] | None = None,
     *,
     highlight: Sequence[str] = (),
@@ -439,7 +454,7 @@ def score_bars(
 
     Args:
         scores: float [K]; or a Series, whose index gives the labels; or Estimates, whose intervals are drawn.
-        labels: K names.
+        labels: K names; for a Series: those of its index in the order wanted, or others in their place.
         highlight: names drawn in the second colour (the true ones, say).
         label: of the axis.
         sort: largest on top.
@@ -447,9 +462,11 @@ def score_bars(
         ax: where to draw.
     """
     if isinstance(scores, pd.Series):
-        labels = list(scores.index) if labels is None else labels
-        scores = scores.tolist()
+        scores, labels = _labelled(scores, labels, "labels", 0)
     scores = list(scores)
+    labels = list(map(str, range(len(scores))) if labels is None else labels)
+    if len(labels) != len(scores):
+        raise ValueError(f"{len(labels)} labels for {len(scores)} scores: give one for each.")
     values = np.array([float(score) for score in scores])
     order = np.argsort(-values, kind="stable") if sort else np.arange(len(values))
     ax = _ax(ax, (6, 0.8 + 0.32 * len(values)))
@@ -471,7 +488,8 @@ def score_bars(
             ha="left" if side > 0 else "right",
             fontsize=9,
         )
-    ax.set_yticks(range(len(order)), [labels[k] for k in order])
+    ax.set_yticks(range(len(order)), [printable(labels[k]) for k in order])
+    _literal(*ax.get_yticklabels())
     ax.invert_yaxis()
     low, high = ax.get_xlim()
     ax.set_xlim(low - 0.1 * spread * (values.min(initial=0) < 0), high + 0.1 * spread * (values.max(initial=0) > 0))
@@ -484,15 +502,27 @@ def score_bars(
     return ax
 
 
-def confusion(truth, predicted, classes: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
-    """Confusion matrix: rows are the truth, colours its shares, numbers are counts."""
+def confusion(truth: Any, predicted: Any, classes: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
+    """Confusion matrix: rows are the truth, colours its shares, numbers are counts.
+
+    Args:
+        truth, predicted: [N] labels; two Series are matched by their index, images without a truth are left out.
+        classes: in which order; by default sorted. All that occur must be among them.
+        ax: where to draw.
+    """
     from sklearn.metrics import confusion_matrix
 
-    classes = sorted(set(truth) | set(predicted)) if classes is None else list(classes)
-    counts = confusion_matrix(truth, predicted, labels=classes)
+    labels, answers, _ = pairs(truth, predicted)
+    found = sorted(set(labels) | set(answers))
+    classes = found if classes is None else list(classes)
+    if lacking := [name for name in found if name not in classes]:
+        raise ValueError(f"classes lacks {lacking[0]!r}, which occurs. It has: {', '.join(map(repr, classes))}.")
+    number = {name: k for k, name in enumerate(classes)}
+    coded = [[number[label] for label in side] for side in (labels, answers)]
+    counts = confusion_matrix(*coded, labels=range(len(classes)))
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     ax = _ax(ax, (1.8 + 0.75 * len(classes), 1.2 + 0.6 * len(classes)))
-    frame = pd.DataFrame(shares, index=classes, columns=classes)
+    frame = pd.DataFrame(shares, index=_printables(classes), columns=_printables(classes))
     sns.heatmap(
         frame,
         ax=ax,
@@ -509,17 +539,26 @@ def confusion(truth, predicted, classes: Sequence[str] | None = None, *, ax: Axe
     plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
     plt.setp(ax.get_yticklabels(), rotation=0)
     ax.set(xlabel="predicted", ylabel="truth")
+    _literal(*ax.get_xticklabels(), *ax.get_yticklabels())
     return ax
 
 
 def reliability(table: pd.DataFrame, *, label: str | None = None, color: int = 0, ax: Axes | None = None) -> Axes:
-    """Reliability diagram from `helpers.metrics.reliability_table`: the dots' areas grow with the number of cases."""
+    """Reliability diagram from `helpers.metrics.reliability_table`, with its intervals.
+
+    The dots' areas grow with the number of cases.
+    """
     new = ax is None
     ax = _ax(ax, (4, 4))
     if new:
         ax.plot([0, 1], [0, 1], color="grey", lw=1, ls="--", label="perfectly calibrated")
     colour = sns.color_palette(PALETTE)[color]
-    ax.plot(table["predicted"], table["observed"], color=colour, lw=1.5, label=label)
+    ax.plot(
+        table["predicted"], table["observed"], color=colour, lw=1.5, label=None if label is None else printable(label)
+    )
+    if "estimate" in table:
+        low, high = ([getattr(e, end) for e in table["estimate"]] for end in ("low", "high"))
+        ax.vlines(table["predicted"], low, high, color=colour, lw=1.2, alpha=0.6)
     ax.scatter(
         table["predicted"],
         table["observed"],
@@ -532,7 +571,7 @@ def reliability(table: pd.DataFrame, *, label: str | None = None, color: int = 0
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability", ylabel="observed share")
     ax.set_aspect("equal")
     if new or label:
-        ax.legend(loc="upper left", fontsize=9)
+        _literal(*ax.legend(loc="upper left", fontsize=9).get_texts())
     sns.despine(ax=ax)
     return ax
 
@@ -552,20 +591,23 @@ def estimates(table: pd.DataFrame, *, label: str = "AUROC", line: float | None =
         for r, estimate in enumerate(table[column]):
             y = r + (c - (count - 1) / 2) * 0.7 / count
             ax.plot([estimate.low, estimate.high], [y, y], color=colors[c % len(colors)], lw=2, alpha=0.7)
-            ax.plot(estimate.value, y, "o", color=colors[c % len(colors)], ms=6, label=str(column) if r == 0 else None)
-    ax.set_yticks(range(len(table)), [str(row) for row in table.index])
+            ax.plot(
+                estimate.value, y, "o", color=colors[c % len(colors)], ms=6, label=printable(column) if r == 0 else None
+            )
+    ax.set_yticks(range(len(table)), [printable(row) for row in table.index])
+    _literal(*ax.get_yticklabels())
     ax.set_ylim(len(table) - 0.5, -0.5)
     if line is not None:
         ax.axvline(line, color="black", lw=1, ls="--")
     ax.grid(axis="x", alpha=0.4)
     ax.set(xlabel=label)
     if count > 1:
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+        _literal(*ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9).get_texts())
     sns.despine(ax=ax)
     return ax
 
 
-def curves(x, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "", ax: Axes | None = None) -> Axes:
+def curves(x: Any, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "", ax: Axes | None = None) -> Axes:
     """Lines over a shared axis; a line [B, S] is drawn as its mean with a 95% band of the mean.
 
     Args:
@@ -575,17 +617,20 @@ def curves(x, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "
         ax: where to draw.
     """
     ax = _ax(ax, (6, 3.6))
+    for name, line in lines.items():
+        if isinstance(line, pd.Series):
+            lines = lines | {name: by_name(x, line, what=("x", name))[1]}
     x, colors = _values(x), sns.color_palette(PALETTE)
     styles = ["-", "--", "-.", ":"]
     for k, (name, values) in enumerate(lines.items()):
         values = np.atleast_2d(_values(values))
         mean = values.mean(0)
-        ax.plot(x, mean, color=colors[k % len(colors)], ls=styles[k % 4], lw=2, label=name)
+        ax.plot(x, mean, color=colors[k % len(colors)], ls=styles[k % 4], lw=2, label=printable(name))
         if len(values) > 1:
             half = 1.96 * values.std(0, ddof=1) / np.sqrt(len(values))
             ax.fill_between(x, mean - half, mean + half, color=colors[k % len(colors)], alpha=0.2, lw=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(fontsize=9)
+    _literal(*ax.legend(fontsize=9).get_texts())
     sns.despine(ax=ax)
     return ax
 
@@ -593,7 +638,7 @@ def curves(x, lines: dict[str, np.ndarray], *, xlabel: str = "", ylabel: str = "
 # --- the model itself -------------------------------------------------------------------------------------------------
 
 
-def towers(config, *, ax: Axes | None = None) -> Axes:
+def towers(config: Any, *, ax: Axes | None = None) -> Axes:
     """The way of a picture and of a prompt through a ConceptCLIP, with the shapes of this one.
 
     Args:
@@ -652,12 +697,35 @@ def _bare(ax: Axes, title: str | None = None) -> Axes:
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(False)
-    if title:
-        ax.set_title(title, fontsize=10)
+    if title is not None and str(title):
+        _literal(ax.set_title(printable(title), fontsize=10))
     return ax
 
 
-def _values(array) -> np.ndarray:
+def _literal(*texts: Text) -> None:
+    """Names of files and classes are shown as they are: two dollar signs in them make no formula."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def _labelled(table: Any, labels: Sequence[str] | None, what: str, axis: int) -> tuple[Any, list[str]]:
+    """A table's rows (or columns) with their names: its own, its own in another order, or others in their place."""
+    own = list(table.axes[axis])
+    labels = own if labels is None else list(labels)
+    known = set(own) & set(labels)
+    if len(labels) != len(own) or (known and set(own) != set(labels)):
+        raise ValueError(
+            f"{what}: {len(labels)} names, {len(known)} of which are among the table's {len(own)}. Give all of its "
+            "own, in the order wanted, or as many others."
+        )
+    return (table.reindex(labels, axis=axis) if known and labels != own else table), labels
+
+
+def _printables(names: Sequence | None) -> list[str] | None:
+    return None if names is None else list(map(printable, names))
+
+
+def _values(array: Any) -> np.ndarray:
     if hasattr(array, "detach"):
         array = array.detach().cpu().float()
     return np.asarray(array, dtype=float)

@@ -12,11 +12,13 @@ import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .files import write_text
 from .images import as_shown
 
 NOTE = "A research model made these numbers. They are no diagnosis and must not be used for one."
@@ -70,19 +72,11 @@ def report_html(title: str, sections: Mapping[str, object], *, note: str = NOTE)
 
 
 def write_report(file: str | os.PathLike, title: str, sections: Mapping[str, object], *, note: str = NOTE) -> Path:
-    """Write `report_html` to a file (beside, then renamed: never half a page) and return its path."""
-    file = Path(file)
-    page = report_html(title, sections, note=note)
-    beside = file.with_name(file.name + ".part")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-    return file
+    """Write `report_html` to a file, whole or not at all (`files.beside`), and return its path. Folders are made."""
+    return write_text(file, report_html(title, sections, note=note))
 
 
-def _part(part, heading: str) -> str:
+def _part(part: Any, heading: str) -> str:
     if isinstance(part, str):
         return f"<p>{escape(part)}</p>"
     if isinstance(part, pd.DataFrame):
@@ -111,7 +105,7 @@ def _table(frame: pd.DataFrame) -> str:
     return '<div class="scrolls" tabindex="0"><table>\n' + "\n".join([*rows, "</tbody>"]) + "\n</table></div>"
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, Image.Image):
         small = as_shown(value, "A picture in a table")
         small.thumbnail((THUMBNAIL, THUMBNAIL))
@@ -120,7 +114,7 @@ def _cell(value) -> str:
     return f"""<td{' class="number"' if number else ""}>{_text(value)}</td>"""
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if value is None or value is pd.NA or (isinstance(value, (float, np.floating)) and np.isnan(value)):

@@ -5,10 +5,16 @@ Nothing here is imported at `import helpers`; plotting libraries are loaded when
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import ParamSpec, TypeVar
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 SEED = 0
 """The one seed of the project: `setup`, the bootstrap and every random draw in `helpers` start from it."""
@@ -69,3 +75,29 @@ def quiet() -> None:
     for name in ("huggingface_hub", "httpx", "matplotlib", "PIL"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*IProgress not found.*")
+
+
+@contextmanager
+def autocast_off() -> Iterator[None]:
+    """`torch.autocast` switched off, wherever it is on.
+
+    It turns matrix products into half precision, and a cosine rounded to bfloat16 is a logit that is wrong by a third.
+    """
+    import torch
+
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function of tensors so that it answers within `torch.autocast` as it does outside."""
+
+    @functools.wraps(function)
+    def exact(*args: P.args, **kwargs: P.kwargs) -> R:
+        with autocast_off():
+            return function(*args, **kwargs)
+
+    return exact

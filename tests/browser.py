@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,22 +44,15 @@ def jupyterlab(folder: Path, log: Path, **environment: str) -> Iterator[str]:
         "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
         "--allow-root", "--LabApp.expose_app_in_browser=True",
     ]  # fmt: skip
+    from selenium.webdriver.support.ui import WebDriverWait
+
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment)
         address = f"http://127.0.0.1:{port}"
         try:
-            for _ in range(240):
-                if server.poll() is not None:
-                    break
-                with (
-                    contextlib.suppress(OSError),
-                    urllib.request.urlopen(f"{address}/api/status?token={TOKEN}", timeout=2) as answer,
-                ):
-                    if answer.status == 200:
-                        break
-                time.sleep(0.25)
-            else:
-                raise TimeoutError("JupyterLab did not answer within a minute")
+            WebDriverWait(server, 240, poll_frequency=0.25).until(
+                lambda _: server.poll() is not None or answers(address)
+            )
             if server.poll() is not None:
                 raise RuntimeError(f"JupyterLab ended at once:\n{log.read_text(errors='replace')[-2000:]}")
             yield address
@@ -71,6 +63,16 @@ def jupyterlab(folder: Path, log: Path, **environment: str) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
+
+
+def answers(address: str) -> bool:
+    """Is a JupyterLab there, and does it take our token?"""
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"{address}/api/status?token={TOKEN}", timeout=2) as answer,
+    ):
+        return answer.status == 200
+    return False
 
 
 @contextlib.contextmanager
@@ -104,18 +106,19 @@ def requests(driver) -> list[str]:
 
 def run_notebook(driver, address: str, name: str, *, seconds: float = 240) -> list[str]:
     """Open a notebook and run all its cells; returns the errors that cells ended in."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
     driver.get(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
     driver.set_script_timeout(seconds)
+    ready = "const it = window.jupyterapp?.shell.currentWidget; return !!(it?.context?.isReady && it.sessionContext)"
+    WebDriverWait(driver, seconds).until(lambda page: page.execute_script(ready))
     return driver.execute_async_script(
         """
         const done = arguments[arguments.length - 1];
-        const pause = (ms) => new Promise((go) => setTimeout(go, ms));
         (async () => {
-          while (!window.jupyterapp) await pause(100);
           const app = window.jupyterapp;
           await app.restored;
-          let panel = null;
-          while (!(panel = app.shell.currentWidget)?.context?.isReady || !panel.sessionContext) await pause(100);
+          const panel = app.shell.currentWidget;
           await panel.sessionContext.ready;
           app.commands.execute("application:toggle-left-area").catch(() => {});
           await app.commands.execute("notebook:run-all-cells");

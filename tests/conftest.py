@@ -1,7 +1,6 @@
 """What several test files share: a small random ConceptCLIP in a folder, odd picture files, and no network."""
 
 import os
-import string
 import struct
 import zlib
 from pathlib import Path
@@ -11,61 +10,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image
-from transformers import BertTokenizer
-
-from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, ConceptCLIPModel, ConceptCLIPProcessor
-
-WORDS = (
-    "a an and the of with in is no photo image cell cells sign blood smear nucleus round segmented band form reniform "
-    "indented granules fine azurophilic eosinophilic basophilic cytoplasm cytoplasmic vacuoles red white platelets"
-)
-
-
-def make_tokenizer(extra_words: tuple[str, ...] = ()) -> BertTokenizer:
-    """A WordPiece tokenizer of about 150 pieces: some words, and every letter and sign for the rest."""
-    signs = string.ascii_lowercase + string.digits
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *WORDS.split(),
-        *extra_words,
-        *signs,
-        *(f"##{sign}" for sign in signs),
-    ]
-    pieces += [sign for sign in string.punctuation if sign not in pieces]
-    return BertTokenizer(vocab={piece: index for index, piece in enumerate(dict.fromkeys(pieces))})
-
-
-def make_model(seed: int = 0, **changes) -> ConceptCLIPModel:
-    """A random ConceptCLIP of 4 × 4 patches, joint width 64 and text width 48."""
-    settings = {
-        "vision_config": {
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "image_size": 56,
-        },
-        "text_config": {
-            "vocab_size": len(make_tokenizer()),
-            "hidden_size": 48,
-            "intermediate_size": 96,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 128,
-        },
-    }
-    torch.manual_seed(seed)
-    return ConceptCLIPModel(ConceptCLIPConfig(**settings | changes)).eval()
-
-
-def make_processor(side: int = 56) -> ConceptCLIPProcessor:
-    return ConceptCLIPProcessor(ConceptCLIPImageProcessor(size={"height": side, "width": side}), make_tokenizer())
+from small_model import make_model, make_processor
 
 
 def sixteen_bit_files(folder: Path) -> dict[str, str]:

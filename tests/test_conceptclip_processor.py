@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from conftest import make_processor, make_tokenizer, paged_files, sixteen_bit_files
 from PIL import Image
+from small_model import make_processor, make_tokenizer
 from transformers import AutoImageProcessor, AutoProcessor
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from conftest import paged_files, sixteen_bit_files
 from helpers.conceptclip import ConceptCLIPImageProcessor, ConceptCLIPProcessor
+from helpers.images import ImageError
 
 SIDE = 56
 NAMES = ("astronaut", "retina", "immunohistochemistry", "chelsea", "coffee", "rocket")
@@ -95,13 +97,17 @@ def test_transparency_is_shown_over_white(processor):
     image = picture().convert("RGBA")
     opaque = pixels(processor, image)
     assert torch.equal(opaque, pixels(processor, picture()))
-    image.putalpha(Image.new("L", image.size, 0))
-    assert pixels(processor, image).min() == 1
-    assert pixels(processor, np.array(image)).min() == 1
-    palette = Image.new("P", (20, 20), 0)
-    palette.putpalette([10, 20, 30])
-    palette.info["transparency"] = 0
-    assert pixels(processor, palette).min() == 1
+    alpha = Image.new("L", image.size, 0)
+    alpha.paste(255, (0, 0, 99, 99))
+    image.putalpha(alpha)
+    white = Image.new("RGB", image.size, "white")
+    white.paste(picture().crop((0, 0, 99, 99)))
+    assert torch.equal(pixels(processor, image), pixels(processor, white))
+    assert torch.equal(pixels(processor, np.array(image)), pixels(processor, white))
+    image.putalpha(0)
+    for form in (image, np.array(image)):
+        with pytest.raises(ImageError, match=r"Image 0 .*transparent"):
+            pixels(processor, form)
 
 
 def test_exif_orientation_is_honoured(processor, tmp_path):
@@ -168,6 +174,25 @@ def test_bright_and_dark_float_images_keep_their_relation(processor):
     torch.testing.assert_close((dark + 1) / 2, (bright + 1) / 2 * 0.003, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("mean_and_std", [(0.5, 0.5), ((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))])
+def test_a_bright_slide_is_not_normalised_twice(processor, mean_and_std):
+    """Its normalised pixels lie in [0, 1], as those of a picture do."""
+    processor.image_processor.image_mean, processor.image_processor.image_std = mean_and_std
+    slide = Image.fromarray(np.random.default_rng(0).integers(190, 256, (90, 80, 3), dtype=np.uint8).clip(195, 245))
+    ready = pixels(processor, slide)
+    in_range = ready.clamp(0, 1)
+    if torch.equal(in_range, ready):
+        with pytest.raises(ValueError, match=r"Image 0.*second time"):
+            pixels(processor, ready, do_rescale=False)
+    else:
+        with pytest.raises(ValueError, match=r"Image 0.*outside"):
+            pixels(processor, ready, do_rescale=False)
+    assert pixels(processor, as_float(slide), do_rescale=False).isfinite().all()
+    noise = torch.rand(3, 70, 70, generator=torch.Generator().manual_seed(0))
+    for fine in (noise, torch.ones(3, 9, 9), torch.zeros(3, 9, 9), as_float(picture())):
+        assert pixels(processor, fine, do_rescale=False).isfinite().all()
+
+
 # -- 16 bit
 
 
@@ -225,7 +250,7 @@ def test_sixteen_bit_colour_is_refused(processor, tmp_path):
         (lambda: [picture(), picture()], {"do_rescale": False}, "Image 0 holds 0 to 255.*255 times too bright"),
         (list, {}, "There are no images"),
         (lambda: torch.zeros(0, 3, 8, 8), {}, "There are no images"),
-        (lambda: [picture(), "nowhere/cell.png"], {}, r"Image 1 \(nowhere/cell.png\): there is no such file"),
+        (lambda: [picture(), "nowhere/cell.png"], {}, r"Image 1 \(nowhere/cell.png\): no such file"),
         (lambda: [picture(), None], {}, "Image 1 is a NoneType.*PIL image, a path"),
         (lambda: {"cells": picture()}, {}, "Image 0 is a dict"),
         (lambda: ["https://example.org/cell.png"], {}, "web address: download it first"),
@@ -250,12 +275,12 @@ def test_errors_name_the_image_and_the_cure(processor, images, kwargs, message):
 
 def test_unreadable_files(processor, tmp_path):
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"Image 0 \(.*text.png\) is not an image that Pillow can read"):
+    with pytest.raises(ValueError, match=r"Image 0 \(.*text.png\): not an image that Pillow can read"):
         pixels(processor, tmp_path / "text.png")
     picture().save(tmp_path / "whole.jpg")
     data = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match=r"Image 1 \(.*half.jpg\) cannot be read to its end"):
+    with pytest.raises(ValueError, match=r"Image 1 \(.*half.jpg\): .*truncated"):
         pixels(processor, [tmp_path / "whole.jpg", tmp_path / "half.jpg"])
 
 
@@ -288,7 +313,7 @@ def test_one_page_is_no_stack(processor, tmp_path):
 def test_an_image_too_large_for_pillow(processor, tmp_path, monkeypatch):
     picture().save(tmp_path / "slide.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ValueError, match=r"Image 0 \(.*slide.png\) is too large.*Cut it into tiles"):
+    with pytest.raises(ValueError, match=r"Image 0 \(.*slide.png\): .*megapixels.*tiles"):
         pixels(processor, tmp_path / "slide.png")
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from conftest import make_processor
 from PIL import Image
 from reference_conceptclip import GEOMETRY, Reference, config_json, random_weights, released_shapes
 from safetensors.torch import save_file
+from small_model import make_processor
 from transformers import AutoModel
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel

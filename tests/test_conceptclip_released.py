@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_processor
 from reference_conceptclip import GEOMETRY, RELEASED, Reference, config_json, random_weights, released_shapes
 from safetensors.torch import save_file
+from small_model import make_processor
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel, ConceptCLIPProcessor

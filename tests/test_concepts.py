@@ -119,7 +119,7 @@ def test_compose_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("template", "named", "message"), [("no place", [("nucleus", "nucleus")], "no {}"), ("{}", [], "at least one")]
+    ("template", "named", "message"), [("no place", [("nucleus", "nucleus")], "'no place'"), ("{}", [], "at least one")]
 )
 def test_compose_says_what_is_wrong(template, named, message):
     with pytest.raises(ValueError, match=message):
@@ -127,7 +127,7 @@ def test_compose_says_what_is_wrong(template, named, message):
 
 
 def test_nothing_true_has_no_caption():
-    with pytest.raises(ValueError, match="No concept is true"):
+    with pytest.raises(ValueError, match="concept"):
         caption(dict.fromkeys(CONCEPTS), np.random.default_rng(0))
 
 

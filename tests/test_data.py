@@ -1,4 +1,4 @@
-"""The atlas, folders with their CSV, and BloodMNIST's file format, on small files made here."""
+"""The atlas and BloodMNIST's file format, on small files made here."""
 
 import hashlib
 import io
@@ -193,83 +193,6 @@ def test_second_readings_stand_beside_the_first():
     assert set(read["id"][read["split"] == "test"]) <= set(table.index)
     first = read[(read["reader"] == 1) & read["id"].isin(table.index)].set_index("id")
     assert first[list(ATTRIBUTES)].equals(table.loc[first.index, list(ATTRIBUTES)])
-
-
-# --- folders ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "below").mkdir()
-    for name in ("b.png", "a.JPG", "below/c.tif"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no image")
-    (tmp_path / "._a.JPG").write_bytes(b"what macOS leaves on memory sticks")
-    return tmp_path
-
-
-def test_folder_without_labels(folder):
-    table = helpers.image_folder(folder)
-    assert table["file"].tolist() == ["a.JPG", "b.png", "below/c.tif"]
-    assert all(path.is_file() for path in table["path"])
-
-
-def test_folder_with_labels(folder):
-    labels = folder / "labels.csv"
-    labels.write_text("file,kind\nbelow\\c.tif,lymphocyte\nb.png,monocyte\n")
-    table = helpers.image_folder(folder, labels)
-    assert table["kind"].fillna("-").tolist() == ["-", "monocyte", "lymphocyte"]
-    labels.write_text("name,kind\nb.png,monocyte\n")
-    assert helpers.image_folder(folder, labels, file_column="name")["kind"].notna().sum() == 1
-
-
-def test_what_is_hidden_or_no_file_is_no_image(folder):
-    (folder / ".ipynb_checkpoints").mkdir()
-    (folder / "below" / ".thumbnails").mkdir()
-    Image.new("RGB", (4, 4)).save(folder / ".ipynb_checkpoints" / "b-checkpoint.png")
-    Image.new("RGB", (4, 4)).save(folder / "below" / ".thumbnails" / "c.png")
-    (folder / "results.png").mkdir()
-    assert helpers.image_folder(folder)["file"].tolist() == ["a.JPG", "b.png", "below/c.tif"]
-    inside = folder / ".ipynb_checkpoints"  # asked for by its own name
-    assert helpers.image_folder(inside)["file"].tolist() == ["b-checkpoint.png"]
-
-
-@pytest.mark.parametrize(
-    ("csv", "problem"),
-    [
-        ("name,kind\nb.png,x\n", "no column 'file'. It has: name, kind"),
-        ("file,kind\nb.png,x\nz.png,y\n", r"1 of 2 rows .* z\.png"),
-        ("file,kind\nb.png,x\nb.png,y\n", r"'b.png' stands there twice"),
-        ("file,kind\nb.png,x\n,y\n", r"1 of 2 rows .* nan"),
-        ("file,path\nb.png,x\n", r"its column 'path' has the name.*Rename it in the CSV; or say file_column='path'"),
-        ("", r"cannot be read as a CSV .*“CSV UTF-8”"),
-        ("file,kind\nb.png,gr\xf6\xdfer\n", r"cannot be read as a CSV .*“CSV UTF-8”"),
-        ("file,kind\nb.png,x\nc.png,y,z\n", r"cannot be read as a CSV .*line 3"),
-    ],
-)
-def test_labels_that_do_not_fit(folder, csv, problem):
-    (folder / "labels.csv").write_text(csv, encoding="latin-1")
-    with pytest.raises(ValueError, match=f"labels.csv: .*{problem}"):
-        helpers.image_folder(folder, folder / "labels.csv")
-
-
-def test_labels_with_columns_named_as_the_results(folder):
-    labels = folder / "labels.csv"
-    labels.write_text("path,kind\nb.png,x\n")
-    table = helpers.image_folder(folder, labels, file_column="path")
-    assert list(table.columns) == ["path", "file", "kind"] and table["path"][1] == folder / "b.png"
-    labels.write_text("name,file\nb.png,x\n")
-    with pytest.raises(ValueError, match=r"labels.csv: its column 'file' has the name of one of the result's"):
-        helpers.image_folder(folder, labels, file_column="name")
-    with pytest.raises(ValueError, match=r"lost.csv: no such file"):
-        helpers.image_folder(folder, folder / "lost.csv")
-
-
-def test_no_folder_and_no_images(tmp_path):
-    with pytest.raises(ValueError, match="absent: no such folder"):
-        helpers.image_folder(tmp_path / "absent")
-    with pytest.raises(ValueError, match="no images"):
-        helpers.image_folder(tmp_path)
 
 
 # --- BloodMNIST -------------------------------------------------------------------------------------------------------

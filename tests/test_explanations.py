@@ -41,7 +41,7 @@ def test_patches_are_taken_away_and_the_rest_stays(x):
     empty = without(x, torch.zeros_like(keep), GRID, "blur")
     assert empty.std() < x.std() / 2
     assert torch.equal(empty[..., 56:], x[..., 56:])  # no patch sees it, so it is not touched
-    with pytest.raises(ValueError, match="'blur' or 'mean'"):
+    with pytest.raises(ValueError, match="blur"):
         without(x, keep, GRID, "black")
 
 
@@ -93,7 +93,7 @@ def test_deletion_and_insertion_by_hand():
     right_area, wrong_area = (helpers.metrics.curve_area(c.fractions, c.deletion) for c in (curves, wrong))
     assert right_area == pytest.approx(1 / 32)
     assert wrong_area == pytest.approx(31 / 32)
-    with pytest.raises(ValueError, match=r"must be \[1, 4, 4\]"):
+    with pytest.raises(ValueError, match=r"\[1, 4, 4\]"):
         helpers.explanations.deletion_insertion(score, picture, maps[:, :2], GRID)
 
 

@@ -65,8 +65,6 @@ class Widget:
               await notebook.scrollToItem(index, "start");
               const cell = notebook.widgets[index];
               await cell.ready;
-              for (let i = 0; i < 200 && !cell.node.querySelector(".cc-scores tbody tr"); i++)
-                await new Promise((go) => setTimeout(go, 100));
               window.output = cell.node.querySelector(".jp-OutputArea");
               done();
             })();
@@ -74,8 +72,29 @@ class Widget:
             source,
         )
         self.root = driver.execute_script("window.output.scrollIntoView(); return window.output")
+        self.until(lambda: self.all(".cc-scores tbody tr"))
         self.press_button("Reset")
-        time.sleep(0.5)
+        self.settled()
+
+    def settled(self):
+        """Wait until the kernel has answered all that was sent to it, and the page has drawn what came.
+
+        A kernel answers in the order of the questions: when an empty one is done, so are those before it.
+        """
+        self.driver.execute_async_script(
+            """
+            const [root, done] = arguments;
+            (async () => {
+              const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
+              await session.kernel.requestExecute({ code: "", silent: true, store_history: false }).done;
+              await new Promise(requestAnimationFrame);
+              await Promise.all([...root.querySelectorAll("img[src]")].map((image) => image.decode().catch(() => {})));
+              await new Promise(requestAnimationFrame);
+              done();
+            })();
+            """,
+            self.root,
+        )
 
     def one(self, css):
         return self.root.find_element(By.CSS_SELECTOR, css)
@@ -133,7 +152,7 @@ class Widget:
         )
 
     def shot(self, name):
-        time.sleep(0.3)
+        self.settled()
         (SHOTS / f"{name}.png").write_bytes(self.root.screenshot_as_png)
 
 
@@ -251,9 +270,12 @@ def test_the_keyboard_alone_is_enough(explorer):
     grow = ActionChains(explorer.driver).key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
     grow.key_up(Keys.SHIFT).perform()
     explorer.until(lambda: "Box of 4 patches" in explorer.status())
+    before = explorer.table(1)
     for _ in range(12):  # a held key
         ActionChains(explorer.driver).send_keys(Keys.ARROW_LEFT).perform()
-    time.sleep(1)
+    explorer.until(lambda: abs(frame(explorer)[0]) < 1e-6)  # at the left edge, where it cannot go further
+    explorer.until(lambda: explorer.table(1) != before)
+    explorer.settled()
     assert "Box of 4 patches" in explorer.status() and explorer.problem() == ""
     ActionChains(explorer.driver).send_keys(Keys.ESCAPE).perform()
     explorer.until(lambda: frame(explorer) is None and "Box" not in explorer.status())

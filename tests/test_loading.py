@@ -8,10 +8,10 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from conftest import make_model, make_processor, make_tokenizer
 from huggingface_hub import constants
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import _http as hub_http
+from small_model import make_model, make_processor, make_tokenizer
 from test_conceptclip_released import CODE, write_with_code
 from transformers.utils import logging as transformers_logging
 

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn and against cases whose answer is known by hand."""
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,9 @@ import torch
 from sklearn import metrics as sk
 
 import helpers
-from helpers.metrics import Estimate, _weighted_wins, _weights
+from helpers.metrics import Estimate
+from helpers.metrics.intervals import resample_weights
+from helpers.metrics.ranking import weighted_wins
 
 RNG = np.random.default_rng(1)
 TRUTH = RNG.random(80) < 0.4
@@ -26,8 +30,8 @@ def test_estimate_prints_unpacks_and_shows_in_tables():
 
 def test_auroc_is_sklearns_and_its_resamples_too():
     assert helpers.auroc(TRUTH, SCORE).value == pytest.approx(sk.roc_auc_score(TRUTH, SCORE))
-    weights = _weights(len(TRUTH), 20, 0)
-    wins, pairs = _weighted_wins(TRUTH, SCORE, weights)
+    weights = resample_weights(len(TRUTH), 20, 0)
+    wins, pairs = weighted_wins(TRUTH, SCORE, weights)
     expected = [sk.roc_auc_score(TRUTH, SCORE, sample_weight=w) for w in weights]
     np.testing.assert_allclose(wins / pairs, expected, atol=1e-6)
 
@@ -183,31 +187,316 @@ def test_precision_at_k():
 
 
 @pytest.mark.parametrize(
-    ("grade", "problem"),
+    ("grade", "named"),
     [
-        (lambda: helpers.metrics.retrieval_ranks(np.eye(2), UNKNOWN), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
-        (lambda: helpers.recall_at_k(np.eye(2), UNKNOWN), "relevant must be 0 or 1.*nan.*(relevant == 1)"),
-        (
-            lambda: helpers.metrics.precision_at_k(np.eye(2), UNKNOWN, 1),
-            "relevant must be 0 or 1.*nan.*(relevant == 1)",
-        ),
+        (lambda: helpers.metrics.retrieval_ranks(np.eye(2), UNKNOWN), "relevant == 1"),
+        (lambda: helpers.recall_at_k(np.eye(2), UNKNOWN), "relevant == 1"),
+        (lambda: helpers.metrics.precision_at_k(np.eye(2), UNKNOWN, 1), "relevant == 1"),
+        (lambda: helpers.metrics.mean_average_precision(np.eye(2), UNKNOWN), "relevant == 1"),
         (lambda: helpers.metrics.precision_at_k(np.eye(2), np.eye(2) * 2, 1), "it holds 2"),
-        (
-            lambda: helpers.metrics.fit_temperature(np.eye(2), UNKNOWN, kind="sigmoid"),
-            "truth must be 0 or 1.*(truth == 1)",
-        ),
-        (lambda: helpers.metrics.fit_temperature(np.eye(2), [0, np.nan]), "column numbers, 0 to 1"),
-        (lambda: helpers.metrics.fit_temperature(np.eye(2), [0, -1]), "column numbers, 0 to 1"),
+        (lambda: helpers.metrics.fit_temperature(np.eye(2), np.eye(2) * 2, kind="sigmoid"), "truth == 1"),
+        (lambda: helpers.metrics.fit_temperature(np.eye(2), [0, -1]), "-1"),
+        (lambda: helpers.metrics.fit_temperature(np.eye(2), [np.nan, np.nan]), "truth"),
+        (lambda: helpers.metrics.fit_temperature(np.eye(2), ["a", "b"]), "'a'"),
         (lambda: helpers.metrics.fit_temperature(UNKNOWN, [0, 1]), "logits must be finite"),
         (lambda: helpers.metrics.fit_temperature(UNKNOWN, np.eye(2), kind="sigmoid"), "logits must be finite"),
-        (lambda: helpers.metrics.precision_at_k(UNKNOWN, np.eye(2), 1), "finite table"),
-        (lambda: helpers.recall_at_k([[np.inf, 0], [0, 1]]), "finite table"),
-        (lambda: helpers.recall_at_k(np.ones((2, 3))), "not square"),
+        (lambda: helpers.metrics.precision_at_k(UNKNOWN, np.eye(2), 1), "NaN"),
+        (lambda: helpers.recall_at_k([[np.inf, 0], [0, 1]]), "finite"),
+        (lambda: helpers.recall_at_k(np.ones((2, 3))), "(2, 3)"),
+        (lambda: helpers.recall_at_k(np.eye(3), exclude_self=True), "relevant="),
+        (lambda: helpers.metrics.precision_at_k(np.eye(3), np.ones((3, 3)), 3, exclude_self=True), "k=3"),
+        (lambda: helpers.metrics.retrieval_ranks(np.ones((2, 3)), np.ones((2, 3)), exclude_self=True), "exclude_self"),
     ],
 )
-def test_what_is_unknown_is_not_taken_for_true(grade, problem):
-    with pytest.raises(ValueError, match=problem.replace("(", r"\(").replace(")", r"\)")):
+def test_what_is_unknown_is_not_taken_for_true(grade, named):
+    with pytest.raises(ValueError) as error:
         grade()
+    assert named in str(error.value)
+
+
+# --- clusters and notes -----------------------------------------------------------------------------------------------
+
+m = helpers.metrics
+OF = np.arange(20).repeat(3)
+LABELS = np.array(["a", "b", "c"])[np.random.default_rng(5).integers(0, 3, 20)].repeat(3)
+SAID = np.where(np.random.default_rng(6).random(20).repeat(3) < 0.7, LABELS, "a")
+HIT = (LABELS == SAID).astype(float)
+SURE = np.random.default_rng(7).random(20).repeat(3)
+MAPS = np.random.default_rng(8).random((20, 4, 4)).repeat(3, axis=0)
+INSIDE = (np.random.default_rng(9).random((20, 4, 4)) < 0.4).astype(float).repeat(3, axis=0)
+ALIKE = LABELS[:, None] == LABELS[None]
+NEAR = np.random.default_rng(10).random((20, 20)).repeat(3, axis=0).repeat(3, axis=1)
+EVERY = {
+    "bootstrap": lambda **c: m.bootstrap(np.mean, HIT, **c),
+    "bootstrap_mean": lambda **c: m.bootstrap_mean(HIT, **c),
+    "paired_difference": lambda **c: m.paired_difference(LABELS, SAID, np.full(60, "b"), **c),
+    "auroc": lambda **c: m.auroc(HIT, SURE, **c),
+    "macro_auroc": lambda **c: m.macro_auroc(HIT[:, None], SURE[:, None], **c),
+    "macro_auroc_difference": lambda **c: m.macro_auroc_difference(HIT[:, None], SURE[:, None], -SURE[:, None], **c),
+    "within_group_auroc": lambda **c: m.within_group_auroc(HIT, SURE, np.zeros(60), **c),
+    "auroc_by_group": lambda **c: m.auroc_by_group(HIT, SURE, np.zeros(60), **c)["auroc"].iloc[0],
+    "recall_at_k": lambda **c: m.recall_at_k(NEAR, ALIKE, ks=(4,), exclude_self=True, **c).iloc[0, 0],
+    "precision_at_k": lambda **c: m.precision_at_k(NEAR, ALIKE, 5, exclude_self=True, **c),
+    "mean_average_precision": lambda **c: m.mean_average_precision(NEAR, ALIKE, exclude_self=True, **c),
+    "accuracy": lambda **c: m.accuracy(LABELS, SAID, **c),
+    "balanced_accuracy": lambda **c: m.balanced_accuracy(LABELS, SAID, **c),
+    "macro_f1": lambda **c: m.macro_f1(LABELS, SAID, **c),
+    "kappa": lambda **c: m.kappa(LABELS, SAID, **c),
+    "agreement_by_column": lambda **c: m.agreement_by_column(
+        pd.DataFrame({"x": LABELS}), pd.DataFrame({"x": SAID}), **c
+    ).loc["x", "kappa"],
+    "pointing_game": lambda **c: m.pointing_game(MAPS, INSIDE, **c),
+    "patch_auroc": lambda **c: m.patch_auroc(MAPS, INSIDE, **c),
+    "patch_average_precision": lambda **c: m.patch_average_precision(MAPS, INSIDE, **c),
+    "reliability_table": lambda **c: m.reliability_table(HIT, SURE, bins=1, **c)["estimate"][0],
+    "expected_calibration_error": lambda **c: m.expected_calibration_error(HIT, SURE, bins=2, **c),
+    "risk_coverage": lambda **c: m.risk_coverage(HIT, SURE, coverages=(1,), **c)["risk"][0],
+    "risk_coverage_area": lambda **c: m.risk_coverage_area(HIT, SURE, **c),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_interval_takes_clusters(name):
+    """Three copies of an image say nothing new: in clusters the interval is wider, by about the root of three."""
+    alone, together = EVERY[name](), EVERY[name](clusters=OF)
+    names = EVERY[name](clusters=[f"slide {k}" if k else None for k in range(20) for _ in range(3)])
+    assert alone.value == together.value == names.value
+    assert together.high - together.low > 1.25 * (alone.high - alone.low) > 0
+    assert names.high > names.low
+    one = EVERY[name](clusters=np.zeros(60))
+    assert one.low == pytest.approx(one.high)
+    assert "one cluster" in one.note and one.note in str(one)
+    with pytest.raises(ValueError) as error:
+        EVERY[name](clusters=OF[1:])
+    assert "60" in str(error.value) and "clusters" in str(error.value)
+
+
+def test_every_function_that_gives_an_interval_is_above():
+    functions = {name: getattr(m, name) for name in m.__all__ if inspect.isfunction(getattr(m, name))}
+    assert {name for name, f in functions.items() if "n" in inspect.signature(f).parameters} == set(EVERY)
+
+
+def test_an_interval_of_no_width_says_why():
+    assert str(helpers.accuracy(["a"] * 7, ["a"] * 7)) == "1.00 (1.00–1.00; no width: the same in all 7 images)"
+    clusters = helpers.accuracy(["a"] * 8, ["a"] * 8, clusters=np.arange(4).repeat(2))
+    assert clusters.note == "no width: the same in all 4 clusters of 8 images"
+    one_class = helpers.auroc([1, 1], [1, 2])
+    assert one_class.note == "one class only" and np.isnan(one_class.low)
+    assert m.within_group_auroc([0, 1], [1, 2], ["a", "b"]).note == "no group has both classes"
+    assert helpers.bootstrap_mean([np.nan]).note and "one image" in helpers.bootstrap_mean([0.5]).note
+    assert helpers.auroc(TRUTH, SCORE).note == "" and ";" not in str(helpers.auroc(TRUTH, SCORE))
+
+
+# --- the gate ---------------------------------------------------------------------------------------------------------
+
+
+def test_missing_truth_is_left_out_and_counted():
+    truth, said = ["a", None, "b", np.nan, "None"], ["a", "a", "a", "b", "None"]
+    for measure in (helpers.accuracy, helpers.balanced_accuracy, m.macro_f1, m.kappa):
+        found = measure(truth, said)
+        assert (found.count, found.left_out) == (3, 2)
+    assert helpers.accuracy(truth, said).value == pytest.approx(2 / 3)
+    found = helpers.auroc([0, 1, np.nan, 1], [1, 2, np.nan, 3])
+    assert (found.value, found.count, found.left_out) == (1, 3, 1)
+    correct, sure = m.top_confidence(pd.DataFrame({"x": [0.7, 0.6], "y": [0.3, 0.4]}), ["x", None])
+    assert correct[0] == 1 and np.isnan(correct[1]) and m.expected_calibration_error(correct, sure).left_out == 1
+    with pytest.warns(UserWarning, match="1 of 5"):
+        some = m.fit_temperature(np.eye(3)[[0, 1, 2, 0, 1]], [0, 1, 1, 0, np.nan])
+    assert some == m.fit_temperature(np.eye(3)[[0, 1, 2, 0]], [0, 1, 1, 0])
+    for measure in (helpers.accuracy, helpers.balanced_accuracy, m.macro_f1):
+        with pytest.raises(ValueError) as error:
+            measure(["a", "b"], ["a", None])
+        assert "predicted[1]" in str(error.value)
+
+
+@pytest.mark.parametrize("measure", [helpers.accuracy, helpers.balanced_accuracy, m.macro_f1, m.kappa])
+def test_numbers_against_names_and_two_spellings(measure):
+    for truth, said, named in (
+        ([0, 1], ["0", "1"], "'0'"),
+        (["x", "y"], ["x", "Y "], "'Y '"),
+        (["band", "y"], ["ba\u200bnd", "y"], "'band'"),
+        (["x", 1], ["x", "x"], "1"),
+    ):
+        with pytest.raises(ValueError) as error:
+            measure(truth, said)
+        assert named in str(error.value)
+    assert measure([0, 1, 1], [0, 1, 0]).count == 3  # numbers on both sides
+    if measure is not m.kappa:
+        assert measure([0, 1, 1], ["x", "y", "y"], names={0: "x", 1: "y"}).value == 1
+
+
+def test_an_image_of_unknown_group_is_compared_with_none():
+    truth, score = [0, 1, 0, 1], [1, 2, 9, 0]
+    assert m.within_group_auroc(truth, score, ["a", "a", None, np.nan]).value == 1
+    assert helpers.macro_auroc(np.c_[truth], np.c_[score], ["a", "a", None, None]).value == 1
+    assert list(m.auroc_by_group(truth, score, ["a", "a", None, None]).index) == ["a"]
+
+
+# --- tables by name ---------------------------------------------------------------------------------------------------
+
+TABLE = pd.DataFrame(np.random.default_rng(11).random((40, 2)) < 0.5, list(map(str, range(40))), ["p", "q"]) * 1.0
+NOISY = TABLE + np.random.default_rng(12).normal(0, 0.3, TABLE.shape)
+TURNED = NOISY.sample(frac=1, random_state=0)
+
+
+def test_tables_are_matched_by_name():
+    right = helpers.macro_auroc(TABLE, NOISY)
+    assert right.value > 0.9
+    assert list(helpers.macro_auroc(TABLE, TURNED[["q", "p"]])) == list(right)
+    assert list(helpers.macro_auroc(TABLE, NOISY.to_numpy())) == list(right)  # an array has no names
+    assert list(helpers.macro_auroc(TABLE.reset_index(drop=True), NOISY)) == list(right)  # nor have row numbers
+    kinds = pd.Series(list("abcd") * 10, TABLE.index)
+    grouped = helpers.macro_auroc(TABLE, NOISY, kinds.to_numpy())
+    assert list(helpers.macro_auroc(TABLE, TURNED, kinds.sample(frac=1, random_state=1))) == list(grouped)
+    clusters = helpers.macro_auroc(TABLE, NOISY, clusters=kinds.to_numpy())
+    assert list(helpers.macro_auroc(TABLE, NOISY, clusters=kinds[::-1])) == list(clusters)
+    assert list(helpers.auroc(TABLE["p"], TURNED["p"])) == list(helpers.auroc(TABLE["p"], NOISY["p"]))
+    truth, said = TABLE["p"].map({0: "x", 1: "y"}), (NOISY["p"] > 0.5).map({False: "x", True: "y"})
+    assert helpers.accuracy(truth, said.loc[TURNED.index]).value == helpers.accuracy(truth, said).value > 0.8
+    probabilities = pd.DataFrame({"x": 1 - NOISY["p"], "y": NOISY["p"]})
+    turned, straight = (m.top_confidence(probabilities, t) for t in (truth.loc[TURNED.index], truth))
+    np.testing.assert_array_equal(turned, straight)
+    found = m.recall_at_k(NEAR[:3, :3], np.eye(3)).map(float)
+    table = pd.DataFrame(NEAR[:3, :3], list("abc"), list("xyz"))
+    relevant = pd.DataFrame(np.eye(3), list("abc"), list("xyz")).loc[list("cab"), list("yxz")]
+    assert m.recall_at_k(table, relevant).map(float).equals(found)
+
+
+@pytest.mark.parametrize(
+    ("grade", "named"),
+    [
+        (lambda: helpers.macro_auroc(TABLE, NOISY.rename(columns={"q": "r"})), "'q'"),
+        (lambda: helpers.macro_auroc(TABLE, NOISY.rename({"7": "x"})), "'7'"),
+        (lambda: helpers.auroc(TABLE["p"], NOISY["p"].rename({"7": "x"})), "'7'"),
+        (lambda: helpers.accuracy(pd.Series([1, 0], [0, 3]), pd.Series([1, 0])), "3"),
+        (lambda: helpers.accuracy(pd.Series([1, 0], ["a", "a"]), pd.Series([1, 0], ["a", "b"])), "'b'"),
+        (lambda: helpers.accuracy(pd.Series([1, 0, 1], list("aab")), pd.Series([1, 0, 1], list("aba"))), "'a'"),
+        (lambda: helpers.bootstrap_mean(NOISY["p"], clusters=TABLE["q"].rename({"7": "x"})), "'7'"),
+        (lambda: m.recall_at_k(NOISY[:2], pd.DataFrame(np.eye(2), ["0", "1"], ["p", "z"])), "'q'"),
+        (lambda: m.precision_at_k(NOISY[:2], np.eye(2), 1, exclude_self=True), "exclude_self"),
+    ],
+)
+def test_names_that_differ_are_refused(grade, named):
+    with pytest.raises(ValueError) as error:
+        grade()
+    assert named in str(error.value)
+
+
+# --- retrieval among the same images ----------------------------------------------------------------------------------
+
+
+def test_a_picture_does_not_find_itself():
+    alike = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+    near = np.array([[1, 0.2, 0.9], [0.2, 1, 0.1], [0.9, 0.1, 1]])
+    assert m.retrieval_ranks(near, alike).tolist() == [1, 1, 1]
+    given = near.copy()
+    np.fill_diagonal(given, -np.inf)
+    for table, how in ((near, {"exclude_self": True}), (given, {})):
+        assert m.precision_at_k(table, alike, 1, **how).value == pytest.approx(1 / 3)
+        assert m.recall_at_k(table, alike, ks=(1, 2), **how).map(float).to_numpy().tolist() == [[0.5, 1], [0.5, 1]]
+        found = m.mean_average_precision(table, alike, **how)
+        assert found.value == pytest.approx((1 / 2 + 1) / 2)
+        assert (found.count, found.left_out) == (2, 1)  # the third has nobody alike
+
+
+def test_mean_average_precision_is_sklearns():
+    rng = np.random.default_rng(3)
+    near, alike = np.round(rng.random((12, 30)), 1), rng.random((12, 30)) < 0.3
+    expected = np.mean([sk.average_precision_score(a, s) for a, s in zip(alike, near, strict=True)])
+    assert m.mean_average_precision(near, alike).value == pytest.approx(expected)
+    assert m.mean_average_precision(np.ones((12, 30)), alike).value == pytest.approx(alike.mean())
+
+
+# --- agreement, F1, silence -------------------------------------------------------------------------------------------
+
+
+def test_f1_and_kappa_are_sklearns_and_their_resamples_too():
+    rng = np.random.default_rng(13)
+    truth = rng.choice(list("abc"), 50, p=[0.6, 0.3, 0.1])
+    said = np.where(rng.random(50) < 0.6, truth, "b")
+    number = {"a": 0, "b": 1, "c": 2}
+    for weights in ("linear", "quadratic"):
+        both = [[number[x] for x in side] for side in (truth, said)]
+        assert m.kappa(*both, weights=weights).value == pytest.approx(sk.cohen_kappa_score(*both, weights=weights))
+    for measure, reference in (
+        (m.kappa, sk.cohen_kappa_score),
+        (m.macro_f1, lambda t, s: sk.f1_score(t, s, average="macro", zero_division=0)),
+        (helpers.balanced_accuracy, lambda t, s: sk.recall_score(t, s, labels=np.unique(t), average="macro")),
+    ):
+        rows = [np.arange(50).repeat(w.astype(int)) for w in resample_weights(50, 40, 3)]
+        drawn = [reference(truth[row], said[row]) for row in rows]
+        found = measure(truth, said, n=40, seed=3)
+        assert found.value == pytest.approx(reference(truth, said))
+        assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+    nothing = m.kappa(["a"] * 4, ["a"] * 4)
+    assert np.isnan(nothing.value) and nothing.note
+    with pytest.raises(ValueError) as error:
+        m.kappa(truth, said, weights="cubic")
+    assert "'cubic'" in str(error.value)
+
+
+def test_two_readers_attribute_by_attribute():
+    first = pd.DataFrame({"nucleus": list("abab"), "granules": ["nil", "fine", None, "fine"]}, list("wxyz"))
+    second = first.loc[list("zyxw"), ["granules", "nucleus"]].copy()
+    second.loc["w", "nucleus"] = "b"
+    table = m.agreement_by_column(first, second)
+    assert table["count"].to_dict() == {"nucleus": 4, "granules": 3}
+    assert table["agreement"].map(float).to_dict() == {"nucleus": 0.75, "granules": 1}
+    assert float(table.loc["nucleus", "kappa"]) == pytest.approx(sk.cohen_kappa_score(list("abab"), list("bbab")))
+
+
+@pytest.mark.parametrize(
+    ("measure", "reference"),
+    [
+        ("accuracy", sk.accuracy_score),
+        ("balanced accuracy", sk.balanced_accuracy_score),
+        ("macro F1", lambda t, s: sk.f1_score(t, s, average="macro", zero_division=0)),
+        ("kappa", sk.cohen_kappa_score),
+    ],
+)
+def test_paired_differences(measure, reference):
+    rng = np.random.default_rng(14)
+    truth = rng.choice(list("ab"), 60)
+    better, worse = (np.where(rng.random(60) < share, truth, "a") for share in (0.95, 0.4))
+    found = m.paired_difference(truth, better, worse, measure=measure)
+    assert found.value == pytest.approx(reference(truth, better) - reference(truth, worse))
+    few = m.paired_difference(truth, better, worse, measure=measure, n=20, seed=3)
+    rows = [np.arange(60).repeat(w.astype(int)) for w in resample_weights(60, 20, 3)]
+    drawn = [reference(truth[row], better[row]) - reference(truth[row], worse[row]) for row in rows]
+    assert [few.low, few.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+    same = m.paired_difference(truth, better, better, measure=measure)
+    assert list(same) == [0, 0, 0] and same.note
+    gap = m.paired_difference([*truth, None], [*better, "a"], [*worse, "b"], measure=measure)
+    assert gap.left_out == 1 and gap.value == found.value
+
+
+def test_a_measure_that_is_not_there():
+    with pytest.raises(ValueError) as error:
+        m.paired_difference(["a", "b"], ["a", "b"], ["b", "b"], measure="F2")
+    assert "'F2'" in str(error.value)
+
+
+def test_risk_and_coverage_by_hand():
+    correct, sure = [1, 1, 0, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.6]
+    table = m.risk_coverage(correct, sure, coverages=(0.2, 0.6, 0.8, 1))
+    assert table["coverage"].tolist() == [0.2, 0.6, 1, 1]  # the two that tie are answered together
+    assert table["risk"].map(float).tolist() == pytest.approx([0, 1 / 3, 0.4, 0.4])
+    assert m.risk_coverage_area(correct, sure).value == pytest.approx((0 + 0 + 1 / 3 + 0.4 + 0.4) / 5)
+    assert m.risk_coverage_area(correct, np.ones(5)).value == pytest.approx(0.4)  # says nothing
+    for coverage in (0, 1.1):
+        with pytest.raises(ValueError) as error:
+            m.risk_coverage(correct, sure, coverages=(coverage,))
+        assert str(coverage) in str(error.value)
+
+
+def test_temperature_by_name():
+    logits = pd.DataFrame([[2.0, 0, 0], [0, 1, 0], [1, 0, 0]], columns=["x", "y", "z"], index=["i", "j", "k"])
+    truth = pd.Series(["x", "y", "y"], index=["i", "j", "k"])
+    expected = m.fit_temperature(logits.to_numpy(), [0, 1, 1])
+    assert m.fit_temperature(logits, truth) == m.fit_temperature(logits, truth[::-1]) == expected
+    with pytest.raises(ValueError) as error:
+        m.fit_temperature(logits, ["x", "y", "w"])
+    assert "'w'" in str(error.value)
 
 
 def test_balanced_accuracy_is_sklearns():

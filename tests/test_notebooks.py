@@ -7,8 +7,9 @@ import nbformat
 import pytest
 from nbval.plugin import get_sanitize_patterns
 
+from tools.chapters import NOTEBOOKS, ROOT, SOLUTIONS, Chapter, everything
 from tools.links import anchors, broken_links
-from tools.notebooks import NOTEBOOKS, ROOT, SOLUTIONS, TABLE, Chapter, chapter_table, clean, everything
+from tools.notebooks import TABLE, chapter_table, clean
 from tools.pages import markdown
 
 SETUP = """\

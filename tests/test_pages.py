@@ -5,13 +5,15 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from PIL import Image
 
-from tools import notebooks, pages
+from tools import api, chapters, notebooks, pages
 
 FIRST = """\
 # {number} A title
@@ -53,14 +55,15 @@ def course(tmp_path, monkeypatch):
         "ROOT": tmp_path, "NOTEBOOKS": folder, "SOLUTIONS": folder / "solutions", "BUILD": tmp_path / "build",
         "README": tmp_path / "README.md", "HTML": tmp_path / "build" / "html",
     }.items():  # fmt: skip
-        for module in (notebooks, pages):
+        for module in (chapters, notebooks, pages):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
-    notebooks.README.write_text("# T\n\nWhat *this* is.\n\n<!-- chapters: x -->\n<!-- end of chapters -->\n")
+    monkeypatch.setattr(api, "write", lambda: _an_api_page(tmp_path / "build" / "html"))
+    chapters.README.write_text("# T\n\nWhat *this* is.\n\n<!-- chapters: x -->\n<!-- end of chapters -->\n")
     image = nbformat.v4.new_output("display_data", {"image/png": picture(), "text/plain": "<Figure>"})
     printed = nbformat.v4.new_output("stream", name="stdout", text="The nucleus is brightest.\n")
     widget = nbformat.v4.new_output(
-        "display_data", {notebooks.WIDGET: {"model_id": "a"}, "text/plain": "IntSlider(value=0)"}
+        "display_data", {chapters.WIDGET: {"model_id": "a"}, "text/plain": "IntSlider(value=0)"}
     )
     script = nbformat.v4.new_output("display_data", {"application/javascript": "alert(1)", "text/plain": "script"})
     first = [
@@ -81,8 +84,13 @@ def course(tmp_path, monkeypatch):
     return folder
 
 
+def _an_api_page(html):
+    (html / "api").mkdir(parents=True, exist_ok=True)
+    (html / "api" / "helpers.html").write_text("helpers")
+
+
 def render(course):
-    index = pages.render({path: path for path in notebooks.everything()}, note="A note.")
+    index = pages.render({path: path for path in chapters.everything()}, note="A note.")
     return pages.BeautifulSoup(index.read_text(), "html.parser"), pages.BeautifulSoup(
         (index.parent / "01_a.html").read_text(), "html.parser"
     )
@@ -151,7 +159,7 @@ def test_local_pictures_are_embedded_and_missing_ones_are_not_fetched(course):
 def test_table_for_the_readme(course):
     notebooks.update_readme()
     notebooks.update_readme()
-    text = notebooks.README.read_text()
+    text = chapters.README.read_text()
     assert text.count("| 01 | [A title](notebooks/01_a.ipynb) | Does it 01 work? | 5 |") == 1
 
 
@@ -165,6 +173,16 @@ def test_run_leaves_the_notebooks_alone_and_goes_on_after_a_failure(course, caps
     assert len(problems) == 1 and "01_a.ipynb, cell 3 of 4: KeyError: 'lost'" in problems[0]
     assert "42" in (pages.HTML / "02_b.html").read_text() and "KeyError" in (pages.HTML / "01_a.html").read_text()
     assert capsys.readouterr().out.rstrip().endswith(str(pages.HTML / "index.html"))
+
+
+def test_a_chapter_and_its_solutions_are_executed_into_files_of_their_own(course, monkeypatch):
+    paths = chapters.everything()
+    monkeypatch.setattr(notebooks, "execute", lambda path, label: (nbformat.read(path, as_version=4), None))
+    assert notebooks.run(paths) == []
+    written = [notebooks.executed_at(path) for path in paths]
+    for path, file in zip(paths, written, strict=True):
+        assert nbformat.read(file, as_version=4).cells[0].source == nbformat.read(path, as_version=4).cells[0].source
+    assert len({pages.page_of(path) for path in paths}) == len(set(written)) == len(paths)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +262,28 @@ def test_a_browser_shows_the_pages_and_asks_the_network_for_nothing(course, tmp_
         assert asked and not [url for url in asked if url.startswith(("http:", "https:", "ws:", "wss:"))]
     finally:
         driver.quit()
+
+
+def test_the_index_links_to_the_functions(course):
+    index, _ = render(course)
+    assert not index.select("a[href^=api]")
+    notebooks.render([])
+    index = pages.BeautifulSoup((pages.HTML / "index.html").read_text(), "html.parser")
+    assert [(pages.HTML / link["href"]).exists() for link in index.select("a[href^=api]")] == [True]
+
+
+def test_every_name_of_helpers_has_its_place_on_a_page_that_needs_no_network(tmp_path):
+    import helpers
+
+    command = [sys.executable, "-W", "ignore", "-c", f"from tools import api; api.write(api.Path({str(tmp_path)!r}))"]
+    subprocess.run(command, cwd=chapters.ROOT, check=True)  # a process of its own: pdoc looks into the package
+    page = pages.BeautifulSoup((tmp_path / "helpers.html").read_text(encoding="utf-8"), "html.parser")
+    for name in helpers.__all__:
+        module = tmp_path / "helpers" / f"{name}.html"
+        assert page.find(id=name) or module.exists() or (tmp_path / "helpers" / name).is_dir(), name
+    signature = page.find(id="encode_images").select_one(".signature, .attr").get_text()
+    assert "processor" in signature and "batch_size" in signature
+    assert not page.select("script[src], link[href^=http], img[src^=http]")
 
 
 def test_pages_forbid_themselves_to_load_anything():

@@ -39,7 +39,7 @@ def test_every_kind_of_image_is_shown():
     assert [ax.get_title() for ax in axes.flat] == ["a", "b", "c", "d", "e", ""]
     assert not axes[1, 2].axison
     np.testing.assert_allclose(axes[0, 2].images[0].get_array(), floats.permute(1, 2, 0))
-    with pytest.raises(ValueError, match="No images"):
+    with pytest.raises(ValueError, match="images"):
         plots.show_images([])
 
 
@@ -80,7 +80,7 @@ def test_maps_in_a_grid_share_one_colour_scale():
     assert len({ax.images[1].get_clim() for ax in axes[:, 1:].flat}) == 1
     assert [ax.get_title() for ax in axes[0]] == ["picture", "a", "b", "c"]
     np.testing.assert_allclose(axes[1, 3].images[1].get_array(), maps[1, 2])
-    with pytest.raises(ValueError, match=r"\[2 images, 2 phrases"):
+    with pytest.raises(ValueError, match=r"2 images, 2 phrases"):
         plots.concept_map_grid([PICTURE] * 2, maps, ["a", "b"])
 
 
@@ -219,3 +219,78 @@ def test_given_axes_are_used_and_no_figure_is_made():
     ]
     assert drawn == axes.ravel().tolist()
     assert len(plt.get_fignums()) == 1
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+ODD = ["$5$ a_b^2 $", "gr\udcf6\udcdfe.png", "\\frac{1", "plain"]
+
+
+def test_names_are_no_formulas():
+    frame = pd.DataFrame(RNG.random((4, 4)), ODD, ODD)
+    texts = []
+    for ax in (
+        *plots.show_images([PICTURE] * 4, ODD).flat,
+        plots.similarity_heatmap(frame),
+        plots.score_bars(frame["plain"]),
+        plots.confusion(ODD, ODD[::-1]),
+        plots.estimates(frame.map(lambda x: helpers.metrics.Estimate(x, x, x))),
+        plots.curves([0, 1, 2, 3], dict(zip(ODD, frame.to_numpy(), strict=True))),
+        plots.mask_outlines(PICTURE, {name: np.eye(8) > 0 for name in ODD}),
+        plots.box((1, 1, 5, 5), label=ODD[0], ax=plots.show_image(PICTURE)),
+        plots.token_patch_matrix(frame.to_numpy(), ODD),
+    ):
+        legend = ax.get_legend().get_texts() if ax.get_legend() else []
+        texts += [ax.title, *ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels(), *legend]
+    shown = [text for text in texts if "$" in text.get_text()]
+    assert len(shown) >= 9
+    assert not any(text.get_parse_math() for text in shown)
+    assert any("udcf6" in text.get_text() for text in texts)  # and the fixture draws them all
+
+
+def test_titles_belong_to_their_pictures():
+    pictures = pd.Series([Image.new("L", (4, 4), k * 50) for k in range(3)], list("abc"))
+    axes = plots.show_images(pictures, pd.Series(["two", "zero", "one"], list("cab")))
+    assert [ax.get_title() for ax in axes.flat] == ["zero", "one", "two"]
+    rows = pd.Series([7, 8, 9])[[2, 0, 1]].map(str)  # labels that are numbers are no places
+    assert [ax.get_title() for ax in plots.show_images(list(pictures), rows).flat] == ["9", "7", "8"]
+    for titles, named in ((pd.Series(list("xyz"), list("abd")), "'c'"), (["x"], "1")):
+        with pytest.raises(ValueError) as error:
+            plots.show_images(pictures, titles)
+        assert named in str(error.value)
+
+
+def test_rows_are_chosen_by_name():
+    frame = pd.DataFrame([[1, 2], [3, 4.0]], ["a", "b"], ["x", "y"])
+    ax = plots.similarity_heatmap(frame, ["b", "a"], ["y", "x"])
+    assert ax.collections[0].get_array().ravel().tolist() == [4, 3, 2, 1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
+    others = plots.similarity_heatmap(frame, ["first", "second"])
+    assert others.collections[0].get_array().ravel().tolist() == [1, 2, 3, 4]
+    bars = plots.score_bars(pd.Series([1.0, 2.0], ["a", "b"]), ["b", "a"])
+    assert [bar.get_width() for bar in bars.patches] == [2, 1]
+    for wrong in (["a", "c"], ["a"]):
+        with pytest.raises(ValueError) as error:
+            plots.similarity_heatmap(frame, wrong)
+        assert "rows" in str(error.value)
+    with pytest.raises(ValueError) as error:
+        plots.score_bars([1.0, 2.0], ["a"])
+    assert "1 labels for 2" in str(error.value)
+
+
+def test_confusion_is_matched_by_name():
+    truth = pd.Series(list("xxy"), list("abc"))
+    ax = plots.confusion(truth, pd.Series(list("yxx"), list("cba")))
+    assert ax.collections[0].get_array().ravel().tolist() == [1, 0, 0, 1]
+    ax = plots.confusion(["x", None, "y"], ["x", "x", "x"], ["y", "x"])
+    assert ax.collections[0].get_array().ravel().tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError) as error:
+        plots.confusion(["x", "y"], ["x", "x"], ["x"])
+    assert "'y'" in str(error.value)
+
+
+def test_reliability_shows_its_intervals():
+    table = helpers.metrics.reliability_table(RNG.random(60) < 0.5, RNG.random(60), bins=3)
+    ax = plots.reliability(table, label="$a$")
+    ends = np.array([[path.vertices[0, 1], path.vertices[1, 1]] for path in ax.collections[0].get_paths()])
+    np.testing.assert_allclose(ends, [[e.low, e.high] for e in table["estimate"]])

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_model, make_processor
 from PIL import Image
 from sklearn.metrics import f1_score
 
+from conftest import make_model, make_processor
 from helpers.bloodcells import ATTRIBUTES, CELL_TYPES, CONCEPTS, TEMPLATES, attribute_counts
 from helpers.datasets import ATLAS, CELLS
 from helpers.metrics import Estimate

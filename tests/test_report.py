@@ -118,6 +118,6 @@ def test_pictures_are_upright_and_transparency_is_white(tmp_path):
 
 
 def test_what_cannot_be_shown_is_named(tmp_path):
-    with pytest.raises(ValueError, match="Section 'Numbers': a ndarray cannot be shown"):
+    with pytest.raises(ValueError, match=r"'Numbers'.*ndarray"):
         helpers.write_report(tmp_path / "r.html", "t", {"Numbers": [np.zeros(3)]})
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import nbformat
 from nbformat import NotebookNode
 
-from tools.notebooks import ROOT
+from tools.chapters import ROOT
 
 
 def anchors(document: NotebookNode | str) -> set[str]:

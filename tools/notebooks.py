@@ -5,7 +5,7 @@
     python -m tools.notebooks render [NOTEBOOK ...]    render the outputs that are stored in the notebooks
     python -m tools.notebooks table                    only README's table of chapters
 
-The list of chapters is the folder's content, and what is said about a chapter anywhere is read from its first cell.
+It calls `tools.api` and `tools.pages`, and all read `tools.chapters`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import re
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -25,61 +24,10 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = ROOT / "notebooks"
-SOLUTIONS = NOTEBOOKS / "solutions"
-BUILD = ROOT / "build"
-README = ROOT / "README.md"
+from tools import api, pages
+from tools.chapters import BUILD, README, ROOT, SOLUTIONS, WIDGET, chapters, everything
+
 TABLE = re.compile(r"(<!-- chapters: .*? -->\n).*?(<!-- end of chapters -->)", re.DOTALL)
-
-FIRST_CELL = re.compile(
-    r"\A# (?P<number>\d\d) (?P<title>[^\n]+)\n\n"
-    r"\*\*(?P<question>[^*\n]+\?)\*\*\n\n"
-    r"(?P<summary>.+?)\n\n"
-    r"You will be able to:?\n+(?P<goals>(?:[-*] [^\n]+\n(?:  [^\n]+\n)*){3,5})\n"
-    r"\*Time\* (?P<minutes>\d+) minutes · \*Memory\* (?P<memory>[^·\n]+) · "
-    r"\*Data\* (?P<data>[^·\n]+) · \*Model\* (?P<model>[^·\n]+)\Z",
-    re.DOTALL,
-)
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One notebook of the course, as its first cell tells it."""
-
-    path: Path
-    number: str
-    title: str
-    question: str
-    summary: str
-    minutes: int
-
-    @classmethod
-    def read(cls, path: Path) -> Chapter:
-        """Read the first cell of the notebook at `path`; a `ValueError` says what its form should be."""
-        match = FIRST_CELL.match(nbformat.read(path, as_version=4).cells[0].source.strip())
-        if match is None:
-            raise ValueError(
-                f"{path.name}: its first cell must be '# NN Title', a paragraph that is one question in bold, "
-                "one or two sentences, 'You will be able to' with three to five points, and a last line "
-                "'*Time* N minutes · *Memory* … · *Data* … · *Model* …'; CONTRIBUTING.md shows one."
-            )
-        text = {name: " ".join(match[name].split()) for name in ("title", "question", "summary")}
-        return cls(path, match["number"], minutes=int(match["minutes"]), **text)
-
-    @property
-    def solutions(self) -> Path:
-        return SOLUTIONS / self.path.name
-
-
-def chapters() -> list[Chapter]:
-    """All chapters in reading order."""
-    return [Chapter.read(path) for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))]
-
-
-def everything() -> list[Path]:
-    """Every notebook in the folder, solutions last."""
-    return sorted(NOTEBOOKS.glob("[!.]*.ipynb")) + sorted(SOLUTIONS.glob("[!.]*.ipynb"))
 
 
 def execute(path: Path, label: str) -> tuple[NotebookNode, str | None]:
@@ -142,9 +90,6 @@ def clean(nb: NotebookNode) -> NotebookNode:
     return nb
 
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
-
-
 def write(nb: NotebookNode, path: Path) -> None:
     """Write a valid notebook, through a neighbour, so that an interrupted call leaves the old one whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,17 +128,22 @@ def update_readme() -> None:
 
 def run(paths: list[Path]) -> list[str]:
     """Execute into build/notebooks and render; return the problems."""
-    from tools import pages
-
     start, problems, executed = time.monotonic(), [], {}
     for path, label in labels(paths or [chapter.path for chapter in chapters()]):
         nb, problem = execute(path, label)
         problems += [problem] if problem else []
-        executed[path] = BUILD / "notebooks" / path.name
+        executed[path] = executed_at(path)
         write(nb, executed[path])
+    api.write()
     index = pages.render(executed, note=f"Executed with {_model()}, in {time.monotonic() - start:.0f} seconds.")
     print(f"\nThe notebooks with their results, to open in a browser:\n{index}")
     return problems
+
+
+def executed_at(path: Path) -> Path:
+    """Where `run` writes a notebook; a chapter and its solutions have one name, so they have a folder each."""
+    folder = BUILD / "notebooks"
+    return (folder / "solutions" if path.parent == SOLUTIONS else folder) / path.name
 
 
 def _model() -> str:
@@ -221,8 +171,7 @@ def refresh(paths: list[Path]) -> list[str]:
 
 def render(paths: list[Path]) -> list[str]:
     """Render stored outputs."""
-    from tools import pages
-
+    api.write()
     print(
         pages.render(
             {path: path for path in paths or everything()}, note="Rendered from the outputs stored in the notebooks."
@@ -241,6 +190,7 @@ def main(argv: list[str] | None = None) -> int:
         if not path.is_file():
             parser.error(f"no such notebook: {path}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ["CONCEPTCLIP_PROGRESS"] = "off"  # what is executed here was not solved by a reader
     commands = {"run": run, "refresh": refresh, "render": render, "table": lambda _: update_readme()}
     try:
         problems = commands[args.command](paths)

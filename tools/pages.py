@@ -29,7 +29,7 @@ from nbformat import NotebookNode
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
-from tools.notebooks import BUILD, README, ROOT, SOLUTIONS, WIDGET, Chapter, chapters
+from tools.chapters import BUILD, README, ROOT, SOLUTIONS, WIDGET, Chapter, chapters
 
 HTML = BUILD / "html"
 THUMBNAIL = (640, 360)
@@ -252,8 +252,14 @@ def render(notebooks: dict[Path, Path], note: str) -> Path:
     index = HTML / "index.html"
     minutes = sum(chapter.minutes for chapter in course)
     index.parent.mkdir(parents=True, exist_ok=True)
+    api = HTML / "api" / "helpers.html"  # of `tools.api`
     page = env.get_template("index.html").render(
-        cards=cards, style=style, note=note, introduction=Markup(introduction()), minutes=minutes
+        api=api.relative_to(HTML).as_posix() if api.exists() else None,
+        cards=cards,
+        style=style,
+        note=note,
+        introduction=Markup(introduction()),
+        minutes=minutes,
     )
     index.write_text(page, encoding="utf-8")
     return index

@@ -5,7 +5,7 @@ python -m pytest tests/test_explorer_browser.py && python -m tools.screenshots
 
 from PIL import Image
 
-from tools.notebooks import BUILD, ROOT
+from tools.chapters import BUILD, ROOT
 
 NAMES = ("concept_explorer", "cell_designer")
 

@@ -2,10 +2,16 @@
 
 Importing this package registers the classes with `AutoConfig`, `AutoModel`, `AutoImageProcessor` and `AutoProcessor`,
 so that a checkpoint of `model_type` "conceptclip" loads through this code, also with `trust_remote_code=True`: nothing
-that was downloaded is executed.
+that was downloaded is executed. `pipeline("zero-shot-image-classification", model=…)` takes it, too.
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+)
 
 from .configuration_conceptclip import ConceptCLIPConfig
 from .image_processing_conceptclip import ConceptCLIPImageProcessor
@@ -22,6 +28,7 @@ __all__ = [
 
 AutoConfig.register(ConceptCLIPConfig.model_type, ConceptCLIPConfig, exist_ok=True)
 AutoModel.register(ConceptCLIPConfig, ConceptCLIPModel, exist_ok=True)
+AutoModelForZeroShotImageClassification.register(ConceptCLIPConfig, ConceptCLIPModel, exist_ok=True)
 AutoImageProcessor.register(
     ConceptCLIPConfig,
     image_processor_classes={"pil": ConceptCLIPImageProcessor, "torchvision": ConceptCLIPImageProcessor},

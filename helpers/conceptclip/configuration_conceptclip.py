@@ -1,7 +1,7 @@
 """Configuration of ConceptCLIP: a SigLIP image tower and a BERT text tower under one roof."""
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig, SiglipVisionConfig
@@ -103,6 +103,7 @@ class ConceptCLIPConfig(PreTrainedConfig):
     """
 
     model_type = "conceptclip"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = []  # filled by `ConceptCLIPOutput`, for transformers' Trainer
     sub_configs_defaults = {  # noqa: RUF012 (transformers' own shape)
         "vision_config": SubConfigSpec(SiglipVisionConfig, init_kwargs=RELEASED_VISION),
         "text_config": SubConfigSpec(BertConfig, init_kwargs=RELEASED_TEXT),

@@ -28,9 +28,13 @@ class ConceptCLIPImagesKwargs(ImagesKwargs, total=False):
     window (`(float, float)`, *optional*):
         Of a 16-bit image, the intensities that become black and white: at or below the first 0, at or above the second
         1, linear between. For a radiologist's level and width: `(level - width / 2, level + width / 2)`.
+    pixels_are (`"unit"` or `"normalised"`, *optional*):
+        What a float image holds: a picture in [0, 1], or what a processor has made of one, (x − mean) / std. Of a
+        bright slide that lies in [0, 1], too. Said so, `do_rescale` need not be.
     """
 
     window: tuple | list | None
+    pixels_are: str | None
 
 
 class ConceptCLIPImageProcessor(PilBackend):
@@ -56,6 +60,8 @@ class ConceptCLIPImageProcessor(PilBackend):
         do_resize, do_rescale, do_normalize (`bool`, defaults to `True`)
         image_mean, image_std (`float` or three of them, defaults to 0.5)
         window (`(float, float)`, *optional*): see above.
+        pixels_are (`"unit"` or `"normalised"`, *optional*): of float images, whether they are pictures in [0, 1] or
+            were normalised before. Without it they are taken for pictures; what is seen to be normalised is refused.
     """
 
     valid_kwargs = ConceptCLIPImagesKwargs
@@ -68,9 +74,13 @@ class ConceptCLIPImageProcessor(PilBackend):
     do_normalize = True
     do_convert_rgb = True
     window = None
+    pixels_are = None
 
-    def _standardize_kwargs(self, window: Sequence[float] | None = None, **kwargs: Any) -> dict[str, Any]:
-        return super()._standardize_kwargs(**kwargs) | {"window": None if window is None else tuple(window)}
+    def _standardize_kwargs(
+        self, window: Sequence[float] | None = None, pixels_are: str | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        window = None if window is None else tuple(window)
+        return super()._standardize_kwargs(**kwargs) | {"window": window, "pixels_are": pixels_are}
 
     def fetch_images(self, images: Any) -> Any:
         return images  # files are opened below, where an error can name the image
@@ -88,42 +98,136 @@ class ConceptCLIPImageProcessor(PilBackend):
         image_mean: float | Sequence[float],
         image_std: float | Sequence[float],
         window: Sequence[float] | None = None,
+        pixels_are: str | None = None,
         input_data_format: str | None = None,
         device: str | torch.device | None = None,
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        if kwargs.get("do_center_crop") or kwargs.get("do_pad"):
+        crop, pad = kwargs.get("do_center_crop"), kwargs.get("do_pad")
+        self.check(do_resize=do_resize, size=size, window=window, crop=crop, pad=pad)
+        factor, mean, std = rescale_factor, *((image_mean, image_std) if do_normalize else (None, None))
+        pictures = [
+            self.scaled(
+                image,
+                name,
+                size=size if do_resize else None,
+                resample=resample,
+                do_rescale=do_rescale,
+                window=window,
+                pixels_are=pixels_are,
+                input_data_format=input_data_format,
+                mean=mean,
+                std=std,
+            )
+            for name, image in _named(images)
+        ]
+        sizes = {tuple(p.shape[:2] if isinstance(p, np.ndarray) else p.shape[1:]) for p in pictures}
+        if len(sizes) == 1:
+            pixel_values = self.converted(pictures, factor, mean, std, device)
+        elif return_tensors is None:
+            pixel_values = [self.converted([picture], factor, mean, std, device)[0] for picture in pictures]
+        else:
+            raise ValueError(
+                f"Without resizing, images of different sizes ({', '.join(sorted(f'{h} × {w}' for h, w in sizes))}) do "
+                "not fit one tensor. Leave do_resize=True, or process them one by one."
+            )
+        if return_tensors == "pt":
+            return BatchFeature({"pixel_values": pixel_values})
+        pixel_values = [image.detach().cpu().numpy() for image in pixel_values]
+        return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+
+    @staticmethod
+    def check(
+        *, do_resize: bool, size: SizeDict, window: Sequence[float] | None, crop: bool | None, pad: bool | None
+    ) -> None:
+        """Refuses settings that would be ignored, and a window of no width."""
+        if crop or pad:
             raise ValueError("ConceptCLIP squashes images to a square: do_center_crop and do_pad do not apply.")
         if do_resize and not (size.height and size.width):
             raise ValueError(f"ConceptCLIP squashes images: size needs a height and a width, got {dict(size)}.")
         if window is not None and not (len(window) == 2 and window[0] < window[1]):
             raise ValueError(f"window is (low, high) with low < high, got {window}.")
-        size, resample = (size.height, size.width), PILImageResampling(resample)
 
-        pixel_values = []
-        for name, image in _named(images):
-            image = read_image(image, name, input_data_format)
-            if isinstance(image, Image.Image):
-                _check_eight_bit(do_rescale, window, name)
-                image = image.resize(size[::-1], resample) if do_resize else image
-                image = torch.from_numpy(np.array(image)).permute(2, 0, 1) * rescale_factor
-            else:
-                image = _to_unit_range(image, do_rescale, window, name)
-                image = _resize(image, size, resample) if do_resize else image
-            image = image if device is None else image.to(device)
-            pixel_values.append(_normalize(image, image_mean, image_std) if do_normalize else image)
+    def scaled(
+        self,
+        image: Any,
+        name: str = "image",
+        *,
+        size: SizeDict | None,
+        resample: PILImageResampling | int,
+        do_rescale: bool | None = None,
+        window: Sequence[float] | None = None,
+        pixels_are: str | None = None,
+        input_data_format: str | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        fast: bool = False,
+    ) -> np.ndarray | torch.Tensor:
+        """
+        One image read, checked and squashed: what is done picture by picture, before the whole batch is converted.
 
-        if return_tensors is not None and len({image.shape for image in pixel_values}) > 1:
-            sizes = ", ".join(sorted({f"{image.shape[1]} × {image.shape[2]}" for image in pixel_values}))
-            raise ValueError(
-                f"Without resizing, images of different sizes ({sizes}) do not fit one tensor. Leave do_resize=True, "
-                "or process them one by one."
-            )
-        if return_tensors == "pt":
-            return BatchFeature({"pixel_values": torch.stack(pixel_values)})
-        pixel_values = [image.detach().cpu().numpy() for image in pixel_values]
-        return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+        Args:
+            image: of any kind that the processor takes.
+            name (`str`): how messages call it.
+            size (`SizeDict`, *optional*): height and width to squash to; None leaves the size.
+            do_rescale (`bool`, *optional*): whether 0 to 255 are to become 0 to 1; None takes what the dtype says.
+            mean, std (*optional*): of the normalisation to come; floats on which it was done already are refused,
+                unless `pixels_are` says what they are.
+            fast (`bool`, defaults to `False`): torch's 8-bit resampling in place of Pillow's, and simplejpeg's decoder
+                if it is installed.
+
+        Returns:
+            Of an 8-bit image uint8 `(H, W, 3)`; of others floats `(3, H, W)` in [0, 1], on the image's own device.
+
+        Raises:
+            ValueError: naming the image, what is wrong and what to do.
+        """
+        wanted = None if size is None else (size.height, size.width)
+        image = read_image(image, name, input_data_format, fast=fast)
+        if pixels_are not in (None, "unit", "normalised"):
+            raise ValueError(f"pixels_are must be 'unit' or 'normalised', not {pixels_are!r}.")
+        if pixels_are == "normalised":
+            image = _undone(image, mean, std, window, name)
+        if isinstance(image, torch.Tensor):
+            said = pixels_are is not None and image.is_floating_point()
+            image = _to_unit_range(image, do_rescale and not said, window, name)
+            if not said and window is None and mean is not None and std is not None:
+                _check_not_normalised(image, mean, std, name)
+            return image if wanted is None else _resize(image, wanted, PILImageResampling(resample))
+        _check_eight_bit(do_rescale, window, name)
+        if wanted is not None and fast:
+            return _resize_fast(image, wanted, PILImageResampling(resample))
+        if wanted is not None and isinstance(image, Image.Image):
+            image = image.resize(wanted[::-1], PILImageResampling(resample))
+        return np.asarray(image)
+
+    def converted(
+        self,
+        pictures: Sequence[np.ndarray | torch.Tensor],
+        rescale_factor: float,
+        mean: float | Sequence[float] | None,
+        std: float | Sequence[float] | None,
+        device: str | torch.device | None = None,
+    ) -> torch.Tensor:
+        """
+        What `scaled` returned, of one size, as a batch of pixel values `(B, 3, H, W)`.
+
+        A batch of 8 bits is converted as a whole, from one buffer: a handful of calls for all pictures together.
+        """
+        if all(isinstance(picture, np.ndarray) for picture in pictures):
+            height, width = pictures[0].shape[:2]
+            # Pinned, the copy to the GPU does not wait.
+            pinned = torch.device(device or "cpu").type == "cuda"
+            buffer = torch.empty(len(pictures), height, width, 3, dtype=torch.uint8, pin_memory=pinned)
+            np.stack(pictures, out=buffer.numpy())
+            batch = buffer.to(device or "cpu", non_blocking=pinned).permute(0, 3, 1, 2).contiguous() * rescale_factor
+            return batch if mean is None or std is None else _normalize(batch, mean, std, in_place=True)
+        if len(pictures) > 1:
+            return torch.cat([self.converted([picture], rescale_factor, mean, std, device) for picture in pictures])
+        picture = torch.as_tensor(pictures[0])
+        picture = (picture if device is None else picture.to(device))[None]
+        return picture if mean is None or std is None else _normalize(picture, mean, std)
 
 
 def _named(images: Any) -> Iterator[tuple[str, Any]]:
@@ -139,10 +243,10 @@ def _named(images: Any) -> Iterator[tuple[str, Any]]:
         yield f"Image {index}" + (f" ({path})" if path else ""), image
 
 
-def _check_eight_bit(do_rescale: bool, window: Sequence[float] | None, name: str) -> None:
+def _check_eight_bit(do_rescale: bool | None, window: Sequence[float] | None, name: str) -> None:
     if window is not None:
         raise ValueError(f"{name} has 8 bits a channel, and a window is for 16. Pass it in a call without window.")
-    if not do_rescale:
+    if do_rescale is False:
         raise ValueError(
             f"{name} holds 0 to 255 and would come out 255 times too bright with do_rescale=False. Pass "
             "do_rescale=True with it; if the attribute was changed earlier, set "
@@ -150,7 +254,9 @@ def _check_eight_bit(do_rescale: bool, window: Sequence[float] | None, name: str
         )
 
 
-def _to_unit_range(image: torch.Tensor, do_rescale: bool, window: Sequence[float] | None, name: str) -> torch.Tensor:
+def _to_unit_range(
+    image: torch.Tensor, do_rescale: bool | None, window: Sequence[float] | None, name: str
+) -> torch.Tensor:
     if window is not None:
         low, high = window
         return ((image.to(torch.float32) - low) / (high - low)).clamp(0, 1)
@@ -164,7 +270,7 @@ def _to_unit_range(image: torch.Tensor, do_rescale: bool, window: Sequence[float
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ValueError(
             f"{name} is a float image with values {low:.4g} to {high:.4g}, outside [0, 1]. Pass 0 to 255 as uint8, "
-            "other units with window=(low, high); undo a normalisation first, since the processor normalises."
+            "other units with window=(low, high), and pixels that were normalised before with pixels_are='normalised'."
         )
     if do_rescale:
         raise ValueError(
@@ -172,6 +278,42 @@ def _to_unit_range(image: torch.Tensor, do_rescale: bool, window: Sequence[float
             "Pass do_rescale=False with it."
         )
     return image.clamp(0, 1)
+
+
+def _undone(
+    image: Image.Image | np.ndarray | torch.Tensor,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+    window: Sequence[float] | None,
+    name: str,
+) -> torch.Tensor:
+    """The picture in [0, 1] of pixels that were normalised before."""
+    if not (isinstance(image, torch.Tensor) and image.is_floating_point()) or window is not None:
+        raise ValueError(f"{name} holds no normalised pixels, which are floats: leave pixels_are='normalised' out.")
+    if mean is None or std is None:
+        raise ValueError(f"{name}: with do_normalize=False no mean and std are known to undo a normalisation with.")
+    mean, std = (torch.as_tensor(x, dtype=torch.float32, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
+    return image.to(torch.float32) * std + mean
+
+
+def _check_not_normalised(
+    image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float], name: str
+) -> None:
+    """
+    Refuses 8-bit pixels that were normalised before, of a slide so bright that they lie in [0, 1] none the less.
+
+    Undone, a normalisation of 8 bits gives whole grey levels. Of a picture in [0, 1] it gives whole and half ones.
+    """
+    mean, std = (torch.as_tensor(x, dtype=image.dtype, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
+    for step in (8, 1):  # a few pixels tell nearly always
+        levels = (image[:, ::step, ::step] * std + mean) * 255
+        if (levels - levels.round()).abs().max() > 0.01:
+            return
+    if len(levels.round().unique()) > 16:  # a few levels may be all odd by chance
+        raise ValueError(
+            f"{name} is a float image in [0, 1] with the values that 8-bit pixels have after normalisation, and would "
+            "be normalised a second time. Say which of the two it is: pixels_are='normalised' or pixels_are='unit'."
+        )
 
 
 def _resize(image: torch.Tensor, size: tuple[int, int], resample: PILImageResampling) -> torch.Tensor:
@@ -190,6 +332,20 @@ def _resize(image: torch.Tensor, size: tuple[int, int], resample: PILImageResamp
     return image
 
 
-def _normalize(image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float]) -> torch.Tensor:
+def _resize_fast(image: Image.Image | np.ndarray, size: tuple[int, int], resample: PILImageResampling) -> np.ndarray:
+    """8 bits by torch's own kernels (AVX2), which round as Pillow does, but for one grey level here and there."""
+    if resample not in TORCH_RESAMPLING:
+        raise ValueError(f"pixels='fast' resizes with BICUBIC or BILINEAR, not {resample.name}. Use pixels='exact'.")
+    array = np.asarray(image)
+    if array.shape[:2] == size:
+        return array
+    batch = torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)[None]
+    scaled = F.interpolate(batch, size, mode=TORCH_RESAMPLING[resample], antialias=True, align_corners=False)
+    return scaled[0].permute(1, 2, 0).numpy()
+
+
+def _normalize(
+    image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float], in_place: bool = False
+) -> torch.Tensor:
     mean, std = (torch.as_tensor(x, dtype=image.dtype, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
-    return (image - mean) / std
+    return image.sub_(mean).div_(std) if in_place else (image - mean) / std

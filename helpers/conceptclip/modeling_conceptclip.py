@@ -1,6 +1,8 @@
 """PyTorch ConceptCLIP: `SiglipVisionModel` and `BertModel`, composed; nothing of either is rewritten."""
 
 import copy
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -10,17 +12,29 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertModel, PreTrainedModel, SiglipVisionModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .. import losses
 from . import released
 from .configuration_conceptclip import ConceptCLIPConfig
+
+SCALARS = ("logit_scale", "logit_bias", "concept_logit_scale", "concept_logit_bias")
+# Where the parts of other implementations are here: asked for in code that was written for one of them.
+MOVED = {
+    "visual": "the image tower is .vision_model (SigLIP, without .trunk); .encode_image(pixels) gives what it returns",
+    "text": "the text tower is .text_model (BERT, without .transformer), and its projection is .text_projection",
+    "visual_projection": "nothing is projected after the image tower; .image_proj is for patch tokens",
+}
 
 
 @dataclass
 class ConceptCLIPOutput(ModelOutput):
     """
-    What `ConceptCLIPModel.forward` returns, by `["name"]` and by `.name`. All eight keys are always there; the
-    features of an input that was not given are `None`.
+    What `ConceptCLIPModel.forward` returns, by `["name"]` and by `.name`. The first eight keys are always there; the
+    features of an input that was not given are `None`. The others are there when they were asked for. Beside the keys
+    there are `logits_per_image`, `logits_per_text`, `image_embeds` and `text_embeds`, made of the eight when they are
+    asked for, as transformers' CLIP family calls them.
 
     Args:
         image_features (`torch.FloatTensor` of shape `(B, D)`, *optional*): one vector per image, unit length.
@@ -33,6 +47,9 @@ class ConceptCLIPOutput(ModelOutput):
         logit_bias (`torch.FloatTensor` of shape `()`): summand of the image-text logits.
         concept_logit_scale (`torch.FloatTensor` of shape `()`): factor of the patch-concept logits, exponentiated.
         concept_logit_bias (`torch.FloatTensor` of shape `()`): summand of the patch-concept logits.
+        loss (`torch.FloatTensor` of shape `()`, *optional*): IT-Align, with `return_loss=True`; float32.
+        vision_model_output, text_model_output (`BaseModelOutputWithPooling`, *optional*): what the towers returned,
+            with `hidden_states` and `attentions`, when `output_hidden_states` or `output_attentions` asked for them.
     """
 
     image_features: torch.FloatTensor | None = None
@@ -43,19 +60,50 @@ class ConceptCLIPOutput(ModelOutput):
     logit_bias: torch.FloatTensor | None = None
     concept_logit_scale: torch.FloatTensor | None = None
     concept_logit_bias: torch.FloatTensor | None = None
+    loss: torch.FloatTensor | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        # A ModelOutput leaves out what is None; the released model's dict keeps the key.
-        for field in fields(self):
-            self[field.name] = getattr(self, field.name)
-            self.move_to_end(field.name)
+        # A ModelOutput leaves out what is None; the released model's dict keeps its eight keys.
+        for name in KEYS:
+            self[name] = getattr(self, name)
+            self.move_to_end(name)
+        for field in fields(self)[len(KEYS) :]:
+            if field.name in self:
+                self.move_to_end(field.name)
+        # transformers' Trainer cannot collect a key that is None; it asks this list after each batch what to leave out.
+        ConceptCLIPConfig.keys_to_ignore_at_inference[:] = [*SCALARS, *(name for name in KEYS if self[name] is None)]
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        return getattr(self, key) if isinstance(key, str) and key in DERIVED else super().__getitem__(key)
+
+    @property
+    def logits_per_image(self) -> torch.FloatTensor | None:
+        """Scale × cosine + bias of every image with every prompt: float32 `(B, N)`; `None` without both inputs."""
+        if self.image_features is None or self.text_features is None:
+            return None
+        return losses.pair_logits(self.image_features, self.text_features, self.logit_scale, self.logit_bias)
+
+    @property
+    def logits_per_text(self) -> torch.FloatTensor | None:
+        """`logits_per_image`, transposed: float32 `(N, B)`."""
+        return None if self.logits_per_image is None else self.logits_per_image.T
+
+    @property
+    def image_embeds(self) -> torch.FloatTensor | None:
+        """`image_features`, under the name that it has in transformers' CLIP family."""
+        return self.image_features
+
+    @property
+    def text_embeds(self) -> torch.FloatTensor | None:
+        """`text_features`, under the name that it has in transformers' CLIP family."""
+        return self.text_features
 
 
-def _projection(width_in: int, width_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(width_in, width_out, bias=False), nn.GELU(), nn.Linear(width_out, width_out, bias=False)
-    )
+KEYS = tuple(field.name for field in fields(ConceptCLIPOutput))[:8]
+DERIVED = ("logits_per_image", "logits_per_text", "image_embeds", "text_embeds")
 
 
 def _contiguous(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
@@ -74,12 +122,14 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     # exp(4.57) is 96.6 in float32 and 95.9 after rounding to bfloat16: four numbers are not worth that.
     _keep_in_fp32_modules_strict = ("logit_scale", "logit_bias")
+    # The loss is a mean over the batch's prompts; Trainer's count of items would scale it a second time.
+    accepts_loss_kwargs = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """Initialise what the two towers do not initialise themselves."""
         if isinstance(module, ConceptCLIPModel):
-            for name in ("logit_scale", "logit_bias", "concept_logit_scale", "concept_logit_bias"):
+            for name in SCALARS:
                 init.constant_(getattr(module, name), getattr(self.config, f"{name}_init_value"))
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
@@ -92,14 +142,17 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
         - A checkpoint in **released form** (open_clip's and timm's tensor names) is converted while it is read, one
           tensor at a time and straight into the wanted dtype; with `progress=True` a bar shows it.
         - It is **strict**: a missing, unexpected or misshapen tensor is a `ValueError` that lists all of them (only
-          `ignore_mismatched_sizes=True` brings transformers' leniency back). Only safetensors are read.
+          `ignore_mismatched_sizes=True` brings transformers' leniency back, for a checkpoint in our form). That holds
+          for `state_dict=`, too, whose names are ours: [`helpers.loading.load_checkpoint`] reads what has others. Only
+          safetensors are read.
         """
         kwargs["use_safetensors"] = True
-        progress = kwargs.pop("progress", False)
+        progress, given = kwargs.pop("progress", False), kwargs.get("state_dict")
         hub = {key: kwargs[key] for key in released.HUB_ARGUMENTS if kwargs.get(key) is not None}
-        plain = not any(kwargs.get(key) for key in ("state_dict", "variant", "gguf_file"))
-        files = released.find(pretrained_model_name_or_path, hub) if plain and pretrained_model_name_or_path else None
-        if files is None:
+        files = None
+        if given is None and not kwargs.get("gguf_file") and pretrained_model_name_or_path:
+            files = released.find(pretrained_model_name_or_path, hub, kwargs.get("variant"))
+        if given is None and files is None:
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
         config = kwargs.pop("config", None)
@@ -112,10 +165,11 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
             kwargs |= {} if dtype is None else {"dtype": dtype}
         with torch.device("meta"):
             shapes = {name: tuple(tensor.shape) for name, tensor in cls(copy.deepcopy(config)).state_dict().items()}
-        found = released.header(files)
-        if released.prefix_of(found) is None:
+        found = {n: tuple(t.shape) for n, t in given.items()} if files is None else released.header(files)
+        if given is not None or released.prefix_of(found) is None:
             if not kwargs.get("ignore_mismatched_sizes"):
-                released.check(found, shapes, str(pretrained_model_name_or_path))
+                where = "state_dict" if given is not None else str(pretrained_model_name_or_path)
+                released.check(found, shapes, where)
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
 
         dtype = kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or "auto"
@@ -123,6 +177,7 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
         dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         state_dict = released.read(files, shapes, dtype=dtype, progress=progress)
         kwargs["dtype"] = dtype or state_dict["image_proj.0.weight"].dtype
+        kwargs.pop("variant", None)
         model = super().from_pretrained(None, *model_args, config=config, state_dict=state_dict, **kwargs)
         loaded = model[0] if isinstance(model, tuple) else model
         loaded.name_or_path = loaded.config.name_or_path = str(pretrained_model_name_or_path)
@@ -155,10 +210,8 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         self.text_proj = nn.Sequential(
             nn.Linear(text_width, width, bias=False), nn.GELU(), nn.Linear(width, width, bias=False)
         )
-        self.logit_scale = nn.Parameter(torch.empty(()))
-        self.logit_bias = nn.Parameter(torch.empty(()))
-        self.concept_logit_scale = nn.Parameter(torch.empty(()))
-        self.concept_logit_bias = nn.Parameter(torch.empty(()))
+        for name in SCALARS:
+            self.register_parameter(name, nn.Parameter(torch.empty((), dtype=torch.float32)))
         # SigLIP's embeddings end in a transpose, through which every later layer would read. Bit-identical, and faster.
         self.vision_model.embeddings.register_forward_hook(_contiguous)
         self.post_init()
@@ -168,11 +221,147 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         """The dtype the towers compute in (the four scalars stay in float32 when half precision is loaded)."""
         return self.image_proj[0].weight.dtype
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name not in MOVED:
+                raise
+            raise AttributeError(f"A {type(self).__name__} has no .{name}: {MOVED[name]}.") from error
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """What `.half()`, `.bfloat16()`, `.to(...)` and Trainer's full_eval end in: the four scalars keep float32."""
+        if recurse:
+            for module in self.children():
+                module._apply(fn)
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            result = fn(tensor)
+            rounded = result.is_floating_point() and result.dtype.itemsize < 4
+            return tensor.to(result.device, torch.float32) if rounded else result
+
+        return super()._apply(moved, recurse=False)
+
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module):
         self.text_model.set_input_embeddings(value)
+
+    def _see(self, pixel_values: torch.Tensor, **options: Any) -> BaseModelOutputWithPooling:
+        """The image tower, after a look at the pixels' shape: SigLIP counts patches and does not see how they lie."""
+        vision, shape = self.config.vision_config, tuple(pixel_values.shape)
+        if len(shape) != 4 or shape[1] != vision.num_channels or 0 in shape or min(shape[2:]) < vision.patch_size:
+            raise ValueError(
+                f"pixel_values are {shape}, not (images, {vision.num_channels}, height, width) of at least one patch. "
+                "The processor makes them."
+            )
+        if not options.get("interpolate_pos_encoding"):
+            # Usually all of the grid's positions; a training recipe may set fewer, for smaller square views.
+            positions, side = self.vision_model.embeddings.position_ids.shape[-1], vision.image_size
+            whole = positions == math.prod(self.config.grid)
+            fits = shape[2:] == (side, side) if whole else shape[2] == shape[3]
+            if not fits or (shape[2] // vision.patch_size) * (shape[3] // vision.patch_size) != positions:
+                raise ValueError(
+                    f"pixel_values are {shape[2]} × {shape[3]} pixels, and this model's positions are those of "
+                    f"{side} × {side}. Let the processor resize the images, or pass interpolate_pos_encoding=True."
+                )
+        return self.vision_model(pixel_values=pixel_values, **options)
+
+    def _read(self, input_ids: torch.Tensor, **options: Any) -> BaseModelOutputWithPooling:
+        """The text tower; `pooler_output` is the pooled and projected prompt, which BERT itself does not make."""
+        longest = self.config.text_config.max_position_embeddings
+        if input_ids.ndim != 2 or 0 in input_ids.shape:
+            raise ValueError(
+                f"input_ids are {tuple(input_ids.shape)}, not (prompts, tokens), as a tokenizer makes them."
+            )
+        if input_ids.shape[1] > longest:
+            raise ValueError(
+                f"A prompt has {input_ids.shape[1]} tokens, and the text tower has positions for {longest}. Pass "
+                "truncation=True to the processor or the tokenizer, which then cut at 77."
+            )
+        mask = (input_ids != self.config.text_config.pad_token_id).long()
+        # BERT looks into its mask for padding, and on the meta device there are no values to look at.
+        outputs = self.text_model(input_ids=input_ids, attention_mask=None if mask.is_meta else mask, **options)
+        tokens = outputs.last_hidden_state
+        if self.config.text_pooling == "cls":
+            pooled = tokens[:, 0]
+        else:
+            weights = mask.unsqueeze(-1).to(tokens.dtype)
+            pooled = (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=tokens,
+            pooler_output=self.text_projection(pooled),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _asked(self, hidden_states: bool | None, attentions: bool | None, unknown: dict[str, Any]) -> dict[str, Any]:
+        """What the towers are to record, as their keyword arguments. An unknown keyword with a value is an error."""
+        strange = sorted(name for name, value in unknown.items() if value is not None)
+        if strange:
+            raise TypeError(
+                f"ConceptCLIPModel takes no argument {', '.join(strange)}. It takes pixel_values, input_ids, "
+                "return_loss, interpolate_pos_encoding, output_hidden_states, output_attentions and return_dict; "
+                "attention_mask and token_type_ids are accepted and ignored."
+            )
+        hidden_states = self.config.output_hidden_states if hidden_states is None else hidden_states
+        attentions = self.config.output_attentions if attentions is None else attentions
+        towers = self.config.vision_config, self.config.text_config
+        if attentions and any(config._attn_implementation != "eager" for config in towers):
+            raise ValueError(
+                f"output_attentions=True needs plain attention, and this model runs "
+                f"{towers[0]._attn_implementation!r}, which keeps no weights. Call "
+                'model.set_attn_implementation("eager") first.'
+            )
+        return {"output_hidden_states": bool(hidden_states), "output_attentions": bool(attentions)}
+
+    @can_return_tuple
+    def get_image_features(
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **unknown: Any,
+    ) -> BaseModelOutputWithPooling:
+        """
+        The image tower's output, as transformers' CLIP returns it.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`): what the processor returns.
+            interpolate_pos_encoding, output_hidden_states, output_attentions: as in `forward`.
+
+        Returns:
+            `pooler_output` `(B, D)`, the vectors in the joint space, **not** unit length; `last_hidden_state`
+            `(B, P, D)`, the patch tokens, not projected; `hidden_states` and `attentions`, if asked for.
+        """
+        asked = self._asked(output_hidden_states, output_attentions, unknown)
+        return self._see(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **asked)
+
+    @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **unknown: Any,
+    ) -> BaseModelOutputWithPooling:
+        """
+        The text tower's output, as transformers' CLIP returns it.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(N, T)`): what the tokenizer returns.
+            attention_mask, token_type_ids: accepted and ignored, as in `encode_text`.
+            output_hidden_states, output_attentions: as in `forward`.
+
+        Returns:
+            `pooler_output` `(N, D)`, the prompts in the joint space, **not** unit length; `last_hidden_state`
+            `(N, T, W)`, the token states, not projected; `hidden_states` and `attentions`, if asked for.
+        """
+        return self._read(input_ids, **self._asked(output_hidden_states, output_attentions, unknown))
 
     def encode_image(self, pixel_values: torch.Tensor, normalize: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -186,7 +375,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             pooled vectors `(B, D)` and patch tokens `(B, P, D)`: straight from the tower, **not** projected and not
             normalised. `model.image_proj(tokens)` gives `image_token_features` of `forward`.
         """
-        outputs = self.vision_model(pixel_values=pixel_values)
+        outputs = self._see(pixel_values)
         pooled = outputs.pooler_output
         return (F.normalize(pooled, dim=-1) if normalize else pooled), outputs.last_hidden_state
 
@@ -210,28 +399,22 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             [SEP] and padding are among the T positions, and the states at padding mean nothing.
             `model.text_proj(tokens)` gives `text_token_features` of `forward`.
         """
-        longest = self.config.text_config.max_position_embeddings
-        if input_ids.shape[1] > longest:
-            raise ValueError(
-                f"A prompt has {input_ids.shape[1]} tokens, and the text tower has positions for {longest}. Pass "
-                "truncation=True to the processor or the tokenizer, which then cut at 77."
-            )
-        mask = (input_ids != self.config.text_config.pad_token_id).long()
-        tokens = self.text_model(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        if self.config.text_pooling == "cls":
-            pooled = tokens[:, 0]
-        else:
-            weights = mask.unsqueeze(-1).to(tokens.dtype)
-            pooled = (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-        pooled = self.text_projection(pooled)
-        return (F.normalize(pooled, dim=-1) if normalize else pooled), tokens
+        outputs = self._read(input_ids)
+        pooled = outputs.pooler_output
+        return (F.normalize(pooled, dim=-1) if normalize else pooled), outputs.last_hidden_state
 
     @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
-        **ignored,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **unknown: Any,
     ) -> ConceptCLIPOutput:
         """
         Encode images, prompts, or both.
@@ -239,7 +422,19 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         Args:
             pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`, *optional*)
             input_ids (`torch.LongTensor` of shape `(N, T)`, *optional*)
-            ignored: what else a processor returns (`attention_mask`, `token_type_ids`).
+            attention_mask, token_type_ids: accepted and ignored, as in `encode_text`.
+            return_loss (`bool`, *optional*): `loss` is IT-Align over the matrix of pairs, image i belonging to prompt i
+                alone, as transformers' CLIP does it. With other labels, and for RC-Align, see [`helpers.losses`].
+            interpolate_pos_encoding (`bool`, defaults to `False`): stretch the position table to images of another size
+                than the model's.
+            output_hidden_states, output_attentions (`bool`, *optional*): record what each layer of the towers gives,
+                in `vision_model_output` and `text_model_output`. Attentions need `set_attn_implementation("eager")`.
+            unknown: any other keyword must be `None`.
+
+        Raises:
+            TypeError: an unknown keyword with a value.
+            ValueError: no input; images of another size; prompts that are too long; `return_loss` without as many
+                images as prompts; `output_attentions` without plain attention.
 
         Example:
 
@@ -249,20 +444,26 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         >>> probabilities = logits.sigmoid()  # one per pair, independent of the other prompts
         ```
         """
-        image_features = image_tokens = text_features = text_tokens = None
+        asked = self._asked(output_hidden_states, output_attentions, unknown)
+        if pixel_values is None and input_ids is None:
+            raise ValueError("There is no input: pass pixel_values (images), input_ids (prompts), or both.")
+        output: dict[str, Any] = {name: getattr(self, name) for name in SCALARS}
+        output |= {name: output[name].exp() for name in ("logit_scale", "concept_logit_scale")}
         if pixel_values is not None:
-            image_features, image_tokens = self.encode_image(pixel_values, normalize=True)
-            image_tokens = self.image_proj(image_tokens)
+            seen = self._see(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **asked)
+            output["image_features"] = F.normalize(seen.pooler_output, dim=-1)
+            output["image_token_features"] = self.image_proj(seen.last_hidden_state)
+            output["vision_model_output"] = seen if any(asked.values()) else None
         if input_ids is not None:
-            text_features, text_tokens = self.encode_text(input_ids, normalize=True)
-            text_tokens = self.text_proj(text_tokens)
-        return ConceptCLIPOutput(
-            image_features=image_features,
-            text_features=text_features,
-            logit_scale=self.logit_scale.exp(),
-            image_token_features=image_tokens,
-            text_token_features=text_tokens,
-            logit_bias=self.logit_bias,
-            concept_logit_scale=self.concept_logit_scale.exp(),
-            concept_logit_bias=self.concept_logit_bias,
-        )
+            read = self._read(input_ids, **asked)
+            output["text_features"] = F.normalize(read.pooler_output, dim=-1)
+            output["text_token_features"] = self.text_proj(read.last_hidden_state)
+            output["text_model_output"] = read if any(asked.values()) else None
+        # A collator makes a tensor of a True with every item.
+        if return_loss is not None and bool(torch.as_tensor(return_loss).all()):
+            if pixel_values is None or input_ids is None:
+                raise ValueError("return_loss=True compares images with prompts: pass pixel_values and input_ids.")
+            output["loss"] = losses.it_align(
+                output["image_features"], output["text_features"], output["logit_scale"], output["logit_bias"]
+            )
+        return ConceptCLIPOutput(**output)

@@ -3,11 +3,25 @@
 import copy
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+import numpy as np
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .image_processing_conceptclip import ConceptCLIPImageProcessor
 
 MAX_LENGTH = 77  # token positions of a prompt in ConceptCLIP's training, [CLS] and [SEP] included
+
+
+def _prompts(text: Any) -> str | list[str] | None:
+    """One string or a list of strings: what the tokenizer takes. It would read a tuple as a pair of texts."""
+    if text is None or isinstance(text, str):
+        return text
+    prompts = list(text.ravel() if isinstance(text, np.ndarray) else text)
+    if not prompts:
+        raise ValueError("There are no prompts: text is empty. Pass at least one, or leave `text` out.")
+    for number, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            raise ValueError(f"text[{number}] is {prompt!r}, a {type(prompt).__name__}, not a string. Leave it out.")
+    return [str(prompt) for prompt in prompts]
 
 
 class ConceptCLIPProcessor(ProcessorMixin):
@@ -37,6 +51,17 @@ class ConceptCLIPProcessor(ProcessorMixin):
             tokenizer = copy.deepcopy(tokenizer)
             tokenizer.model_max_length = MAX_LENGTH
         super().__init__(image_processor, tokenizer)
+
+    def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> BatchFeature:
+        """
+        See the class; the arguments of transformers' processors.
+
+        `text` is one prompt, or any sequence of them: a list, a tuple, a pandas Series or a numpy array.
+
+        Raises:
+            ValueError: no prompts, or a prompt that is no string, named by its number.
+        """
+        return super().__call__(images=images, text=_prompts(text), **kwargs)
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs: Any) -> list:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,23 +148,72 @@ def read(
             block = found[source.name][0] // source.parts
             return holder[name].get_slice(name)[source.part * block : (source.part + 1) * block]
 
-        state = {}
-        for name, shape in tqdm(shapes.items(), desc="Converting", unit="tensor", disable=not progress):
-            pieces = [rows(source) for source in sources_of(name)]
-            tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-            # The four scalars stay as they are: rounded to bfloat16, a scale of 96.6 becomes 95.9.
-            state[name] = tensor.reshape(shape).to(dtype if dtype and shape else tensor.dtype)
-    return state
+        return {
+            name: _assemble(name, shape, rows, dtype)
+            for name, shape in tqdm(shapes.items(), desc="Converting", unit="tensor", disable=not progress)
+        }
 
 
-def find(source: str | Path, hub: Mapping[str, Any]) -> list[str] | None:
-    """The safetensors files of a folder or a hub id; `None` if there are none, which transformers then explains."""
+def _assemble(
+    name: str, shape: Shape, rows: Callable[[Source], torch.Tensor], dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Our tensor `name` from the released ones that it is made of."""
+    pieces = [rows(source) for source in sources_of(name)]
+    tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+    # The four scalars stay as they are: rounded to bfloat16, a scale of 96.6 becomes 95.9.
+    return tensor.reshape(shape).to(dtype if dtype and shape else tensor.dtype)
+
+
+def prefixes_of(names: Iterable[str], known: Iterable[str]) -> dict[str, int]:
+    """What stands before names that are `known` ("model.", "module.", ""), and how many names it stands before."""
+    known, counts = set(known), Counter()
+    for name in names:
+        parts = name.split(".")
+        for cut in range(len(parts)):
+            if ".".join(parts[cut:]) in known:
+                counts["".join(f"{part}." for part in parts[:cut])] += 1
+    return dict(counts.most_common())
+
+
+def translate(state: Mapping[str, torch.Tensor], shapes: Mapping[str, Shape]) -> dict[str, torch.Tensor]:
+    """
+    The tensors of a state dict under our names: those that it has under them, and those under released ones.
+
+    Args:
+        state: without a prefix. Tensors that belong to no ConceptCLIP are left out, and so are tensors of another shape
+            whose blocks cannot be told apart.
+        shapes: names and shapes of our model's state dict.
+    """
+    translated = {}
+    expected = released_shapes(shapes)
+    for name, shape in shapes.items():
+        sources = sources_of(name)
+        if name in state:
+            translated[name] = state[name]
+        elif all(
+            source.name in state and tuple(state[source.name].shape) == expected[source.name] for source in sources
+        ):
+            translated[name] = _assemble(
+                name, shape, lambda source: state[source.name].chunk(source.parts)[source.part]
+            )
+    return translated
+
+
+def find(source: str | Path, hub: Mapping[str, Any], variant: str | None = None) -> list[str] | None:
+    """
+    The safetensors files of a folder or a hub id; `None` if there are none, which transformers then explains.
+
+    A `variant` "fp16" is stored as model.fp16.safetensors.
+    """
+    single, several = SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME
+    if variant:
+        single, several = (f"{stem}.{variant}.{end}" for stem, end in (n.rsplit(".", 1) for n in (single, several)))
     try:
-        return [cached_file(source, SAFE_WEIGHTS_NAME, **hub)]
+        return [cached_file(source, single, **hub)]
     except OSError:
         pass
     try:
-        index = json.loads(Path(cached_file(source, SAFE_WEIGHTS_INDEX_NAME, **hub)).read_text(encoding="utf-8"))
+        index = json.loads(Path(cached_file(source, several, **hub)).read_text(encoding="utf-8"))
         return [cached_file(source, file, **hub) for file in sorted(set(index["weight_map"].values()))]
     except OSError:
         return None

@@ -1,9 +1,12 @@
-"""What only the chapters need: exercises and their checkers, tables of shapes, the concept bottleneck, BloodMNIST."""
+"""What only the chapters need: exercises and what was passed, tables of shapes, the concept bottleneck, BloodMNIST."""
 
 from .bloodmnist import BLOODMNIST_TYPES, load_bloodmnist
 from .bottleneck import ConceptBottleneck, fit_bottleneck, sparsest_as_good, typical_scores
+from .claims import holds, tolerance
 from .exercises import check
+from .exercises.memory import forget
 from .geometry import PeakMemory, parameter_table, shape_table
+from .progress import passed
 
 __all__ = [
     "BLOODMNIST_TYPES",
@@ -11,9 +14,13 @@ __all__ = [
     "PeakMemory",
     "check",
     "fit_bottleneck",
+    "forget",
+    "holds",
     "load_bloodmnist",
     "parameter_table",
+    "passed",
     "shape_table",
     "sparsest_as_good",
+    "tolerance",
     "typical_scores",
 ]

@@ -7,8 +7,10 @@ are the explanation, and changing one score by hand is the intervention.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from ..labels import by_name, known, one_kind
 from ..settings import SEED
 
 STRENGTHS = tuple(np.logspace(-2.5, 1.5, 9))
@@ -102,9 +105,9 @@ class ConceptBottleneck:
 
 def fit_bottleneck(
     scores: pd.DataFrame,
-    labels: Sequence[str],
+    labels: Any,
     validation_scores: pd.DataFrame,
-    validation_labels: Sequence[str],
+    validation_labels: Any,
     *,
     strengths: Sequence[float] = STRENGTHS,
     seed: int = SEED,
@@ -115,7 +118,8 @@ def fit_bottleneck(
 
     Args:
         scores: DataFrame [N, K], images x concepts, e.g. from `helpers.annotate`.
-        labels: N class names, at least two different ones.
+        labels: N class names, at least two different ones; a Series is matched by its index. Images without a label are
+            left out.
         validation_scores, validation_labels: of other images. Test images have no business here.
         strengths: inverse penalties to try.
         seed: of the solver.
@@ -124,14 +128,13 @@ def fit_bottleneck(
         ConceptBottleneck.
 
     Raises:
-        ValueError: lengths differ, NaN among the scores, or one class only.
+        ValueError: lengths or names differ, NaN among the scores, one class only, or two spellings of one class.
     """
-    labels, validation_labels = np.asarray(labels), np.asarray(validation_labels)
-    for name, table, truth in (("", scores, labels), ("validation_", validation_scores, validation_labels)):
-        if len(table) != len(truth) or not len(table):
-            raise ValueError(f"{name}scores has {len(table)} rows and {name}labels {len(truth)}: they must be equal.")
-        if table.isna().any(axis=None):
-            raise ValueError(f"{name}scores holds NaN: leave those images out.")
+    scores, labels = _labelled(scores, labels, "")
+    validation_scores, validation_labels = _labelled(validation_scores, validation_labels, "validation_")
+    one_kind([*labels, *validation_labels], "labels and validation_labels")
+    if lacking := [concept for concept in scores.columns if concept not in validation_scores.columns]:
+        raise ValueError(f"validation_scores lack the concept {lacking[0]!r}.")
     if len(set(labels)) < 2:
         raise ValueError("All labels are the same: there is nothing to tell apart.")
     scaler = StandardScaler().fit(scores)
@@ -158,6 +161,20 @@ def fit_bottleneck(
     )
 
 
+def _labelled(scores: pd.DataFrame, labels: Any, name: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Scores and labels of the images that have a label, matched by name; what is left out is counted in a warning."""
+    if not len(scores):
+        raise ValueError(f"{name}scores has no rows.")
+    scores, labels = by_name(scores, labels, what=(f"{name}scores", f"{name}labels"))
+    labels, there = known(labels, what=f"{name}labels")
+    if not there.all():
+        warnings.warn(f"{name}labels: {int((~there).sum())} of {len(there)} are missing and left out.", stacklevel=3)
+        scores, labels = scores[there], labels[there]
+    if scores.isna().any(axis=None):
+        raise ValueError(f"{name}scores holds NaN: leave those images out.")
+    return scores, np.array(list(labels))
+
+
 def sparsest_as_good(accuracies: Sequence[float], count: int) -> int:
     """The first of several accuracies that lies within one standard error of the best.
 
@@ -165,9 +182,9 @@ def sparsest_as_good(accuracies: Sequence[float], count: int) -> int:
         accuracies: the sparsest model's first.
         count: of the images on which they were measured.
     """
-    accuracies = np.asarray(accuracies, dtype=float)
-    best = accuracies.max()
-    return int((accuracies >= best - np.sqrt(best * (1 - best) / count)).argmax())
+    shares = np.asarray(accuracies, dtype=float)
+    best = shares.max()
+    return int((shares >= best - np.sqrt(best * (1 - best) / count)).argmax())
 
 
 def typical_scores(scores: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
@@ -175,10 +192,14 @@ def typical_scores(scores: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         scores: DataFrame [N, K].
-        truth: DataFrame [N, K] of 0/1/NaN with the same columns.
+        truth: DataFrame [N, K] of 0/1/NaN; its rows and columns are matched with the scores' by name, and it may have
+            further columns.
 
     Returns:
         DataFrame with the concepts as rows, columns "absent" and "present".
     """
-    truth = truth[scores.columns].set_axis(scores.index)
+    if lacking := [concept for concept in scores.columns if concept not in truth.columns]:
+        raise ValueError(f"truth lacks the concept {lacking[0]!r}.")
+    scores, truth = by_name(scores, truth[scores.columns], what=("scores", "truth"))
+    truth = truth.set_axis(scores.index)
     return pd.DataFrame({"absent": scores.where(truth == 0).mean(), "present": scores.where(truth == 1).mean()})

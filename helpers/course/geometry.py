@@ -32,14 +32,7 @@ def _meta_model(config: ConceptCLIPConfig | None, dtype: torch.dtype) -> Concept
     # A fresh copy, because building a model fills in settings of its configuration.
     config = ConceptCLIPConfig() if config is None else ConceptCLIPConfig.from_dict(config.to_dict())
     with torch.device("meta"):
-        model = ConceptCLIPModel(config).to(dtype).eval()
-    # BERT looks into its mask for padding, and a meta tensor holds no values. The mask changes no shape.
-    model.text_model.register_forward_pre_hook(_drop_mask, with_kwargs=True)
-    return model
-
-
-def _drop_mask(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    return args, kwargs | {"attention_mask": None}
+        return ConceptCLIPModel(config).to(dtype).eval()
 
 
 def shape_table(

@@ -1,0 +1,141 @@
+"""Shards on many workers, by an engine that exists: Daft, on this machine or on a Ray cluster. Optional.
+
+Why Daft: it keeps one model a worker (`@daft.cls`), takes the next shard when a worker is free, and the same code runs
+on Ray by one setting. All machines must see the pictures and the store under the same paths, and have this package.
+
+Both engines report their use to their makers unless told not to. They are told not to, before they are imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from helpers.encode import Encoder, Options, Summary, Task
+from helpers.loading import load
+from helpers.store import Store, check_model
+
+ENGINES = ("daft",)
+SILENT = {
+    "DO_NOT_TRACK": "1",
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "SCARF_NO_ANALYTICS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+}
+"""What the engines read to learn that they must not report."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a worker makes its encoder: what is sent to it instead of a model.
+
+    Attributes:
+        model: folder or hub id, for `helpers.load`.
+        revision, device, model_dtype: as there.
+        store: folder of the store.
+        meta: provenance of the run; a worker that loads other weights stops.
+        options: how pictures are encoded.
+        threads: that torch may use in one worker; 0 leaves it as it is.
+    """
+
+    model: str
+    revision: str | None
+    device: str
+    model_dtype: str
+    store: str
+    meta: dict[str, str]
+    options: Options
+    threads: int = 0
+
+    def make(self) -> Encoder:
+        import torch
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        model, processor = load(self.model, device=self.device, dtype=self.model_dtype, revision=self.revision)
+        check_model(self.meta, model, "The run's store")
+        meta = self.meta | {"model_dtype": str(model.dtype).removeprefix("torch.")}  # a GPU may run it in another
+        return Encoder(model, processor, Store(self.store, create=True), meta, self.options)
+
+
+class Worker:
+    """One model, on one device, that makes one shard after the other."""
+
+    def __init__(self, recipe: bytes) -> None:
+        self.encoder = pickle.loads(recipe).make()
+
+    def shard(self, task: bytes) -> str:
+        """A pickled `Task` in, a `Summary` as JSON out; the shard itself is written from here."""
+        return json.dumps(asdict(self.encoder(pickle.loads(task))))
+
+
+def silence() -> None:
+    """Turn the engines' usage reports off, for this process and for those that it starts."""
+    os.environ.update(SILENT)
+
+
+def run_daft(
+    tasks: Sequence[Task], recipe: Recipe, *, workers: int, gpus: float = 0, address: str | None = None
+) -> Iterator[Summary]:
+    """Make the shards on `workers` workers, and tell of each when it is written.
+
+    Args:
+        tasks: from `plan`. Fewer than workers leave some without work: make the shards smaller.
+        recipe: how a worker makes its encoder.
+        workers: how many; each holds one model.
+        gpus: of each worker; 0 for processors.
+        address: None for this machine alone; "local" for a Ray that is started here; "ray://host:10001" or
+            "host:6379" for a cluster.
+
+    Raises:
+        ImportError: Daft, or Ray for an address, is not installed.
+        RuntimeError: a worker died, or a shard could not be made. What is written is whole: run again.
+    """
+    silence()
+    try:
+        import daft
+    except ImportError as error:
+        raise ImportError(
+            "Daft is not installed: pip install 'conceptclip-notebooks[scale]', or go without --engine."
+        ) from error
+    if address is not None:
+        _start_ray(address)
+        daft.set_runner_ray(None if address == "local" else address, noop_if_initialized=True)
+    else:
+        daft.set_runner_native()
+    # A worker of its own for each: two models in one process would share one interpreter.
+    made = daft.cls(Worker, gpus=gpus, max_concurrency=workers, use_process=True)
+    maker = made(pickle.dumps(recipe))
+    frame = daft.from_pydict({"task": [pickle.dumps(task) for task in tasks]})
+    frame = frame.into_partitions(len(tasks)) if address is not None else frame.into_batches(1)
+    done = 0
+    try:
+        for row in frame.select(maker.shard(frame["task"]).alias("done")).iter_rows(results_buffer_size=workers):
+            done += 1
+            yield Summary(**json.loads(row["done"]))
+    except Exception as error:  # Daft raises its own classes, and those of Ray
+        said = " ".join(str(error).split())[-300:]
+        raise RuntimeError(
+            f"The engine stopped after {done} of {len(tasks)} shards ({type(error).__name__}: …{said}). What is "
+            "written is whole: run the same command again, and it goes on where this one stopped."
+        ) from error
+
+
+def _start_ray(address: str) -> None:
+    """Ray without its usage report; its workers at the usual priority, not at nice 15 as by default."""
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault(
+        "RAY_raylet_start_wait_time_s", "120"
+    )  # a busy machine needs longer than the 30 s it is given
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError("Ray is not installed: pip install 'conceptclip-notebooks[scale]'.") from error
+    if not ray.is_initialized():
+        runtime = {"env_vars": SILENT}
+        where = {"include_dashboard": False} if address == "local" else {"address": address}
+        ray.init(runtime_env=runtime, log_to_driver=False, logging_level="error", **where)
