@@ -277,7 +277,7 @@ def encode_texts(
     )
 
 
-def _warn_of_texts(texts, lengths, truncated, unknown, words, limit) -> None:
+def _warn_of_texts(texts: Any, lengths: Any, truncated: Any, unknown: Any, words: Any, limit: Any) -> None:
     """Say what the features alone would keep silent about: prompts cut short, prompts of nothing but [UNK]."""
     for n in truncated.nonzero().flatten().tolist():
         warnings.warn(
@@ -757,7 +757,7 @@ def _restored(kind: str | None, tensors: dict, extra: dict) -> TextEncodings | I
     return found
 
 
-def _save(encodings, path, kind: str, extra: dict) -> Path:
+def _save(encodings: Any, path: Any, kind: str, extra: dict) -> Path:
     tensors = {k: v.contiguous() for k, v in vars(encodings).items() if isinstance(v, torch.Tensor)}
     with beside(path) as unfinished:
         save_file(tensors, unfinished, metadata={"kind": kind, "extra": json.dumps(extra)})
@@ -767,14 +767,14 @@ def _save(encodings, path, kind: str, extra: dict) -> Path:
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
-def _dtype(dtype) -> torch.dtype:
+def _dtype(dtype: Any) -> torch.dtype:
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"dtype must be a floating type such as 'float32' or 'float16', not {dtype!r}.")
     return found
 
 
-def _tokens_kind(tokens) -> str | None:
+def _tokens_kind(tokens: Any) -> str | None:
     kinds = {False: None, None: None, True: "projected", "projected": "projected", "unprojected": "unprojected"}
     if tokens not in kinds:
         raise ValueError(f"tokens must be False, True or 'unprojected', not {tokens!r}.")

@@ -64,7 +64,7 @@ class ConceptCLIPOutput(ModelOutput):
     vision_model_output: BaseModelOutputWithPooling | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         # A ModelOutput leaves out what is None; the released model's dict keeps its eight keys.
         for name in KEYS:
@@ -126,7 +126,7 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         """Initialise what the two towers do not initialise themselves."""
         if isinstance(module, ConceptCLIPModel):
             for name in SCALARS:
@@ -245,7 +245,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module):
+    def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_model.set_input_embeddings(value)
 
     def _see(self, pixel_values: torch.Tensor, **options: Any) -> BaseModelOutputWithPooling:

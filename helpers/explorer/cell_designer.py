@@ -114,7 +114,7 @@ class CellDesigner(widgets.VBox):
             control.observe(lambda change, name=name: self._set(name, change["new"]), "value")
         self.seed.observe(lambda change: self._go(seed=change["new"]), "value")
         self.stain.observe(lambda change: self._go(stain=change["new"]), "value")
-        self.starts.observe(lambda change: change["new"] and self._go(cell=typical_cell(change["new"])), "value")
+        self.starts.observe(lambda change: self._go(cell=typical_cell(change["new"])) if change["new"] else None, "value")
         self.dice.on_click(lambda button: self._go(cell=sample_cell(self._random, "decorrelated")))
         self.back.on_click(lambda button: self.undo())
         self.restart.on_click(lambda button: self.reset())
