@@ -216,7 +216,7 @@ def stain_maps(x: torch.Tensor, grid: PatchGrid) -> torch.Tensor:
     return -F.avg_pool2d(x[:, 1:2], grid.patch)[:, 0, : grid.h, : grid.w]
 
 
-def random_weights(model: Any, seed: int = SEED):
+def random_weights(model: Any, seed: int = SEED) -> Any:
     """A model of the same geometry that has learned nothing, for the sanity check of Adebayo et al. 2018."""
     model = unwrap(model)
     with torch.random.fork_rng(devices=[]):

@@ -434,7 +434,8 @@ HARMLESS = [
     pathlib.PosixPath,
     pathlib.WindowsPath,
     np.dtype,
-    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
+    # numpy's stubs leave _core out.
+    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),  # type: ignore[attr-defined]
     *(type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")),
 ]
 
@@ -487,7 +488,7 @@ def _load_adapter(model: ConceptCLIPModel, path: Path) -> Checkpoint:
     config.task_type = None
     adapted = peft.get_peft_model(model, config)
     state = {f"base_model.model.{name.removeprefix(prefix)}": tensor for name, tensor in stored.items()}
-    result = peft.set_peft_model_state_dict(adapted, state)
+    result: Any = peft.set_peft_model_state_dict(adapted, state)
     lacking = [name for name in result.missing_keys if "lora_" in name]
     adapted.merge_and_unload()
     for name, parameter in model.named_parameters():

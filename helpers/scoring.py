@@ -118,7 +118,9 @@ def mix(local: torch.Tensor, global_: torch.Tensor, alpha: float) -> torch.Tenso
 # --- classes as vectors -----------------------------------------------------------------------------------------------
 
 
-def class_vectors(model: Any, processor: Any, classes: Any, *, templates: str | Sequence[str] | None = None) -> torch.Tensor:
+def class_vectors(
+    model: Any, processor: Any, classes: Any, *, templates: str | Sequence[str] | None = None
+) -> torch.Tensor:
     """One unit vector for each class: the mean of its prompts' unit vectors, made unit length again.
 
     Args:
@@ -419,7 +421,7 @@ def _last_positions(model: Any, processor: Any, groups: Sequence[Sequence[str]],
 # --- several pictures of one case -------------------------------------------------------------------------------------
 
 
-def pool(values: Any, cases: Any, how: str = "mean"):
+def pool(values: Any, cases: Any, how: str = "mean") -> Any:
     """Several crops (views, slices) of one case as one row: their vectors, or their scores.
 
     Args:
@@ -516,7 +518,9 @@ def _check_recipe(recipe: str, known: Sequence[str]) -> None:
         raise ValueError(f"recipe must be one of {', '.join(known)}, not {recipe!r}.")
 
 
-def _scored(model: Any, processor: Any, images: Any, tokens: bool, score: Any, columns: list[str], options: dict[str, Any]) -> pd.DataFrame:
+def _scored(
+    model: Any, processor: Any, images: Any, tokens: bool, score: Any, columns: list[str], options: dict[str, Any]
+) -> pd.DataFrame:
     """The scores of all pictures, batch by batch, one row each; what could not be read in `.attrs`."""
     rows, index, failures = [], [], []
     for part in _parts(model, processor, images, tokens, options):

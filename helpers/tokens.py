@@ -171,7 +171,9 @@ def concept_vectors(
     return F.normalize(torch.stack([part.mean(0) for part in torch.stack(means).split(sizes)]), dim=-1)
 
 
-def last_position_vectors(model: Any, processor: Any, prompts: Sequence[str], *, pad_to: int | None = 77) -> torch.Tensor:
+def last_position_vectors(
+    model: Any, processor: Any, prompts: Sequence[str], *, pad_to: int | None = 77
+) -> torch.Tensor:
     """The text vector of the authors' Derm7pt script: the last *position* of the token axis, projected, unit length.
 
     Their tokenizer pads to 77, so that position is padding for any shorter prompt; it has attended to the words and

@@ -21,7 +21,8 @@ TORCH_RESAMPLING = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.
 TOLERANCE = 1e-4
 
 
-class ConceptCLIPImagesKwargs(ImagesKwargs, total=False):
+# A TypedDict, which mypy cannot see: transformers is Any to it.
+class ConceptCLIPImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """
     Adds to transformers' arguments:
 
@@ -106,7 +107,8 @@ class ConceptCLIPImageProcessor(PilBackend):
     ) -> BatchFeature:
         crop, pad = kwargs.get("do_center_crop"), kwargs.get("do_pad")
         self.check(do_resize=do_resize, size=size, window=window, crop=crop, pad=pad)
-        factor, mean, std = rescale_factor, *((image_mean, image_std) if do_normalize else (None, None))
+        factor = rescale_factor
+        mean, std = (image_mean, image_std) if do_normalize else (None, None)
         pictures = [
             self.scaled(
                 image,

@@ -166,7 +166,8 @@ def _assemble(
 
 def prefixes_of(names: Iterable[str], known: Iterable[str]) -> dict[str, int]:
     """What stands before names that are `known` ("model.", "module.", ""), and how many names it stands before."""
-    known, counts = set(known), Counter()
+    known = set(known)
+    counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")
         for cut in range(len(parts)):
@@ -221,7 +222,7 @@ def find(source: str | Path, hub: Mapping[str, Any], variant: str | None = None)
 
 def header(files: Iterable[str | Path]) -> dict[str, Shape]:
     """Names and shapes of a checkpoint's tensors, without reading them."""
-    shapes = {}
+    shapes: dict[str, Shape] = {}
     for file in files:
         with safe_open(file, framework="pt") as handle:
             shapes |= {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118

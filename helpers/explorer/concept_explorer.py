@@ -325,7 +325,7 @@ class ConceptExplorer(widgets.VBox):
     def scores(self):
         """The table of the phrases compared: a DataFrame, as `ConceptSession.scores`."""
         texts = list(dict.fromkeys([*self.typed, *self.compare.value]))
-        return self.session.scores(self.sight, self.session.phrases(texts))
+        return self.session.scores(cast(Sight, self.sight), self.session.phrases(texts))
 
     # --- how the parts follow ---
 
@@ -349,6 +349,7 @@ class ConceptExplorer(widgets.VBox):
                 self._refresh()
 
     def _map(self):
+        assert self.sight is not None  # those who ask have looked
         phrase = self.session.phrase(self.shown)
         return self.sight.map(phrase.vector if self.piece is None else phrase.tokens[self.piece])
 
@@ -406,6 +407,7 @@ class ConceptExplorer(widgets.VBox):
             self.table.selected = self.region.selected = self.shown
 
     def _ranking(self):
+        assert self.sight is not None  # there are patches of it
         phrases = self.session.phrases(list(dict.fromkeys([*self.typed, *self.session.vocabulary])))
         return self.sight.region(self.patches, phrases, by=self.by.value)
 
