@@ -175,6 +175,7 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
         dtype = kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or "auto"
         dtype = config.dtype if dtype == "auto" else dtype
         dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        assert files is not None  # a state_dict has returned above
         state_dict = released.read(files, shapes, dtype=dtype, progress=progress)
         kwargs["dtype"] = dtype or state_dict["image_proj.0.weight"].dtype
         kwargs.pop("variant", None)
