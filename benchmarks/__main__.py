@@ -205,6 +205,7 @@ def main() -> None:
         for case, size in SIZES.items():
             files = photographs(folder, size, 4 if args.quick else COUNTS[case])
             rows += measured(case, paths_of(model, processor, files), seconds, least)
+            pd.DataFrame(rows).to_csv(args.out / "results.csv", index=False)  # what is measured is kept
         model, processor = released(processor)
         paths = paths_of(model, processor, files[:1] if args.quick else photographs(folder, (640, 480), 4)[:4])
         rows += measured("released, 640 × 480", paths, 0, 1 if args.quick else 2)

@@ -4,7 +4,6 @@ from . import (
     bloodcells,
     course,
     datasets,
-    encode,
     encoding,
     explanations,
     images,
@@ -16,7 +15,9 @@ from . import (
 )
 from .course import check, holds
 from .datasets import image_folder, load_atlas, load_cells
+from .domains import Domain
 from .encoding import encode_images, encode_texts, iter_image_encodings, load_encodings
+from .evaluate import evaluate_folder
 from .explorer import CellDesigner, ConceptExplorer
 from .loading import MODEL_ID, load
 from .metrics import accuracy, auroc, balanced_accuracy, bootstrap_mean, macro_auroc, recall_at_k
@@ -30,6 +31,7 @@ __all__ = [
     "SEED",
     "CellDesigner",
     "ConceptExplorer",
+    "Domain",
     "accuracy",
     "annotate",
     "auroc",
@@ -42,10 +44,10 @@ __all__ = [
     "concept_vectors",
     "course",
     "datasets",
-    "encode",
     "encode_images",
     "encode_texts",
     "encoding",
+    "evaluate_folder",
     "explanations",
     "holds",
     "image_folder",

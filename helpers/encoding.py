@@ -782,7 +782,8 @@ def _tokens_kind(tokens) -> str | None:
 
 
 def _failures(rows: list[dict]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["item", "name", "problem"])
+    # As objects: pyarrow's strings hold no name that is no text.
+    return pd.DataFrame(rows, columns=["item", "name", "problem"], dtype=object).astype({"item": "int64"})
 
 
 def _bar(progress: bool, what: str, items: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import map_coordinates
 
 from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings, joint_tokens
 from .loading import unwrap
@@ -252,7 +253,7 @@ def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
     """How much of each patch a mask covers.
 
     Args:
-        masks: bool [B, H, W] (or [H, W]), any size; they are squashed as the picture is.
+        masks: bool [B, H, W] (or [H, W]), any size; they are squashed as the picture is. (Boxes: `box_shares`.)
         grid: from `patch_grid(model)`.
 
     Returns:
@@ -267,7 +268,146 @@ def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
     return shares[0] if single else shares
 
 
+def box_shares(boxes, grid: PatchGrid, image_size) -> np.ndarray:
+    """How much of each patch boxes cover: what `patch_shares` is for masks.
+
+    Args:
+        boxes: B entries, one a picture: its box (left, top, right, bottom) in its own pixels, or its boxes [n, 4]; n
+            may be 0.
+        grid: from `patch_grid(model)`.
+        image_size: (width, height) of the pictures; one for all, or B of them.
+
+    Returns:
+        float32 [B, h, w] in [0, 1]. Where boxes overlap, the larger share of a pixel of the model's input counts.
+
+    Raises:
+        ValueError: a box that is no box (named), or that lies outside its picture.
+    """
+    pictures = list(boxes)
+    sizes = [tuple(image_size)] * len(pictures) if np.ndim(image_size) == 1 else [tuple(size) for size in image_size]
+    if len(sizes) != len(pictures):
+        raise ValueError(
+            f"There are boxes for {len(pictures)} pictures and {len(sizes)} sizes: give one size for each."
+        )
+    edges = np.arange(grid.size + 1)
+    masks = np.zeros((len(pictures), grid.size, grid.size), np.float32)
+    for b, (found, (width, height)) in enumerate(zip(pictures, sizes, strict=True)):
+        found = np.asarray(found, dtype=float)
+        if found.size and found.shape[-1:] != (4,):
+            raise ValueError(f"The boxes of picture {b} have the shape {found.shape}: each must be 4 numbers, [n, 4].")
+        for n, box in enumerate(found.reshape(-1, 4)):
+            left, top, right, bottom = box
+            if not (np.isfinite(box).all() and left < right and top < bottom):
+                raise ValueError(
+                    f"Box {n} of picture {b} is {box.tolist()}: it must be left < right, top < bottom, in pixels "
+                    "(left, top, right, bottom). Boxes given as x, y, width, height need x + width, y + height."
+                )
+            if right <= 0 or bottom <= 0 or left >= width or top >= height:
+                raise ValueError(f"Box {n} of picture {b}, {box.tolist()}, lies outside its {width} x {height} pixels.")
+            across, down = (
+                np.clip(np.minimum(edges[1:], end * scale) - np.maximum(edges[:-1], start * scale), 0, 1)
+                for start, end, scale in ((left, right, grid.size / width), (top, bottom, grid.size / height))
+            )
+            masks[b] = np.maximum(masks[b], np.outer(down, across))
+    return patch_shares(masks, grid)
+
+
+def map_at_size(
+    map_,
+    grid: PatchGrid,
+    image_size: tuple[int, int],
+    *,
+    smooth: bool = False,
+    limits: tuple[float, float] | None = None,
+    normalise: bool = False,
+    outside: float = np.nan,
+) -> np.ndarray:
+    """A map of patches as an array of pixels, of the picture's own size.
+
+    Args:
+        map_: float [h, w], or more of them [..., h, w].
+        grid: from `patch_grid(model)`.
+        image_size: (width, height) of the picture in pixels, as PIL's `.size`.
+        smooth: linear between the patches' centres; by default each pixel has its patch's value.
+        limits: (low, high): values beyond them are clipped.
+        normalise: scale to [0, 1]: from `limits` where given (then maps compare), else from each map's own smallest and
+            largest value. A map that is the same everywhere becomes 0.
+        outside: what stands where no patch looks (a strip at the right and bottom where the patches do not fill the
+            model's input: 384 = 27 × 14 + 6 in the released model).
+
+    Returns:
+        float32 [..., height, width].
+
+    Raises:
+        ValueError: a map of another grid, or with NaN; limits that are not low < high.
+    """
+    values = torch.as_tensor(map_).detach().float().cpu().numpy() if not isinstance(map_, np.ndarray) else map_
+    values = np.asarray(values, dtype=np.float32)
+    if values.ndim < 2 or values.shape[-2:] != grid.shape:
+        raise ValueError(f"The map {values.shape} is not of this model's grid {grid.shape}: it must be [..., h, w].")
+    if not np.isfinite(values).all():
+        raise ValueError("The map holds NaN or infinite values: encode the picture again in float32.")
+    if limits is not None:
+        low, high = limits
+        if not low < high:
+            raise ValueError(f"limits must be (low, high) with low < high, not {limits}.")
+        values = values.clip(low, high)
+    if normalise:
+        low, high = limits or (values.min((-2, -1), keepdims=True), values.max((-2, -1), keepdims=True))
+        values = np.where(np.asarray(high) > low, (values - low) / np.maximum(np.asarray(high) - low, 1e-12), 0)
+    width, height = image_size
+    # Where each pixel's centre lies, counted in patches.
+    x = (np.arange(width) + 0.5) * grid.size / width / grid.patch
+    y = (np.arange(height) + 0.5) * grid.size / height / grid.patch
+    if smooth:
+        rows, columns = np.meshgrid(y - 0.5, x - 0.5, indexing="ij")
+        flat = values.reshape(-1, *grid.shape)
+        pixels = np.stack([map_coordinates(one, [rows, columns], order=1, mode="nearest") for one in flat])
+        pixels = pixels.reshape(*values.shape[:-2], height, width)
+    else:
+        rows, columns = (np.minimum(p.astype(int), n - 1) for p, n in ((y, grid.h), (x, grid.w)))
+        pixels = values[..., rows[:, None], columns[None, :]]
+    seen = (y < grid.h)[:, None] & (x < grid.w)[None, :]
+    return np.where(seen, pixels, np.float32(outside)).astype(np.float32)
+
+
 # --- text against patches ---------------------------------------------------------------------------------------------
+
+
+def usable(model, encodings: ImageEncodings, *, tokens: bool = False) -> ImageEncodings:
+    """Encodings as they are, if this model can have made them and every number in them is one.
+
+    Args:
+        model: from `helpers.load`.
+        encodings: of pictures.
+        tokens: whether the patch vectors are needed, too.
+
+    Raises:
+        ValueError: another width than the model's joint space; a NaN or infinite value (the picture is named); no
+            patch vectors where they are needed, unprojected ones, or another number of them than the model's.
+    """
+    if isinstance(encodings, StoredEncodings):
+        encodings.check(model)  # a store knows which weights made its vectors
+    config = unwrap(model).config
+    width = config.projection_dim
+    parts = [("", encodings.features)] + ([("patch ", joint_tokens(encodings))] if tokens else [])
+    for what, values in parts:
+        if values.shape[-1] != width:
+            raise ValueError(
+                f"The {what}vectors of these pictures are {values.shape[-1]} wide, and this model's are {width}: "
+                "another model made them. Encode the pictures with this one."
+            )
+        bad = (~values.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(
+                f"{encodings.names[bad[0]]}: its {what}vector holds NaN or infinite values. Encode it again in float32."
+            )
+    if tokens and encodings.grid != tuple(config.grid):
+        raise ValueError(
+            f"These pictures have {encodings.grid} patches, and this model sees {tuple(config.grid)}: another "
+            "model made them. Encode the pictures with this one."
+        )
+    return encodings
 
 
 @without_autocast
@@ -329,9 +469,7 @@ def concept_maps(
         phrases = [phrases] if isinstance(phrases, str) else phrases
         vectors = concept_vectors(model, processor, phrases, template=template)
     if isinstance(images, ImageEncodings):
-        if isinstance(images, StoredEncodings):
-            images.check(model)
-        return cosine_maps(joint_tokens(images), vectors, images.grid)
+        return cosine_maps(joint_tokens(usable(model, images, tokens=True)), vectors, images.grid)
     batches = iter_image_encodings(model, processor, images, batch_size=batch_size, tokens=True, progress=progress)
     return torch.cat([cosine_maps(part.tokens, vectors, part.grid) for part in batches])
 

@@ -16,8 +16,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import make_model, make_processor
 from PIL import Image
+from small_model import make_model, make_processor
 
 import helpers
 from helpers.encode import Options, into_store, list_items

@@ -446,9 +446,9 @@ def test_texts_of_like_length_go_together_and_come_back_in_order(tiny, monkeypat
     alone = [helpers.encode_texts(model, processor, [text], tokens=True) for text in texts]
     shapes, original = [], model.encode_text
 
-    def encode_text(ids, normalize):
+    def encode_text(ids, **how):
         shapes.append(tuple(ids.shape))
-        return original(ids, normalize=normalize)
+        return original(ids, **how)
 
     monkeypatch.setattr(model, "encode_text", encode_text)
     encoded = helpers.encode_texts(model, processor, texts, tokens=True, batch_size=8)

@@ -13,7 +13,19 @@ from small_model import small_model
 import helpers
 from helpers.bloodcells import ATTRIBUTES, CELL_TYPES, CONCEPTS, Cell
 from helpers.datasets import Atlas, Images
-from helpers.explorer import ConceptSession, Design, PatchIndex, Setting, Sweep, drawing, follow, sweep, typical_cell
+from helpers.domains import Domain
+from helpers.explorer import (
+    ConceptSession,
+    Design,
+    PatchIndex,
+    Setting,
+    Sweep,
+    designer_figures,
+    drawing,
+    follow,
+    sweep,
+    typical_cell,
+)
 from helpers.explorer.design import VERDICTS, occurrences, verdict
 from helpers.explorer.elements import Picture, number, open_bytes, signed, telling
 
@@ -351,9 +363,9 @@ def test_a_summary_counts_what_came_and_what_chance_gives():
 
 def test_a_figure_of_a_sweep_shows_what_should_answer_first():
     result = invented([0.0, 0.3, 0.05, 0.2], [0, 0, 1, 0])
-    order = drawing.sweep_order(result.changes(), shown=3)
+    order = designer_figures.sweep_order(result.changes(), shown=3)
     assert order == ["concept 2", "concept 1", "concept 3"]
-    figure = drawing.sweep_figure(drawing.sweep_canvas(result), result)
+    figure = designer_figures.sweep_figure(designer_figures.sweep_canvas(result), result)
     axes = figure.subfigs[1].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "concept 2",
@@ -562,6 +574,64 @@ def test_without_an_atlas_it_waits_for_a_picture(monkeypatch):
         explorer.figure()
     receive(explorer, "own.jpg", jpeg((30, 30)))
     assert explorer.picture.overlay and explorer.table.rows
+
+
+SKIN = Domain("skin", concepts={"veil": ["blue veil", "veil"], "streaks": "red streaks"}, featured="streaks")
+
+
+def test_compare_takes_anybodys_phrases(atlas):
+    """Those outside the vocabulary used to be dropped in silence."""
+    words = ["round nucleus", "a veil ", "zebra stripes"]
+    explorer = helpers.ConceptExplorer(*small_model(), atlas=atlas, compare=words, phrase="band")
+    assert [row["key"] for row in explorer.table.rows] == ["band", "round nucleus", "a veil", "zebra stripes"]
+    assert not explorer.picture.problem
+    explorer.compare.value = ()
+    explorer.restart.click()
+    assert explorer.compare.value == ("round nucleus", "a veil", "zebra stripes")
+    explorer.picture.box = [0, 0, 0.5, 0.5]
+    assert len(explorer._ranking()) == len(CONCEPTS) + 3  # they may describe a box, too; and the one that was typed
+    assert helpers.ConceptExplorer(*small_model(), atlas=atlas, compare="a veil").compare.value == ("a veil",)
+
+
+@pytest.mark.parametrize(("compare", "named"), [(["band", " "], "' '"), ([3], "3"), (["\u200b"], "200b")])
+def test_compare_says_what_is_no_phrase(atlas, compare, named):
+    with pytest.raises(ValueError, match=named):
+        helpers.ConceptExplorer(*small_model(), atlas=atlas, compare=compare)
+
+
+def test_the_explorer_takes_a_domain():
+    explorer = helpers.ConceptExplorer(*small_model(), domain=SKIN)
+    assert explorer.atlas is None and explorer.shown == "red streaks"
+    assert explorer.session.vocabulary == ["blue veil", "red streaks"]
+    assert explorer.compare.value == ("red streaks",)
+    for domain in ("dermatology", SKIN.to_dict(), Domain("d", classes=["mole", "band"])):
+        assert helpers.ConceptExplorer(*small_model(), domain=domain).table is not None
+
+
+def test_the_explorer_takes_a_folder_or_a_list_of_pictures(atlas, tmp_path):
+    folder = tmp_path / "skin"
+    folder.mkdir()
+    for n in range(3):
+        picture(n).save(folder / f"{n}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    table = helpers.image_folder(folder)
+    table["label"] = ["", "mole", "mole", "band"]
+    lists = (table, table["path"].tolist(), [picture(0), picture(1), picture(2), folder / "broken.png"])
+    for pictures in lists:
+        explorer = helpers.ConceptExplorer(*small_model(), domain=SKIN, atlas=pictures, image=2)
+        said = " ".join(label for label, _ in explorer.cell.options) + explorer.search.description
+        assert "cell" not in said and "atlas" not in said
+        assert explorer.sight is not None and not explorer.picture.problem
+        explorer.picture.box = [0, 0, 0.4, 0.4]
+        explorer.search.click()
+        assert (
+            not explorer.picture.problem and explorer.found.value.count("<figure>") == 2
+        )  # not itself, not the broken
+    assert [label for label, _ in helpers.ConceptExplorer(*small_model(), domain=SKIN, atlas=table).cell.options] == [
+        "a picture of your own", "0.png", "1.png · mole", "2.png · mole", "broken.png · band",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="'path'"):
+        helpers.ConceptExplorer(*small_model(), domain=SKIN, atlas=pd.DataFrame({"a": [1]}))
 
 
 def test_reset_is_the_start(explorer):

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from random_released import write_random
 
-from tools.notebooks import NOTEBOOKS, everything
+from tools.chapters import NOTEBOOKS, everything
 
 pytestmark = pytest.mark.elsewhere
 each = pytest.mark.parametrize("path", everything(), ids=lambda path: path.relative_to(NOTEBOOKS).as_posix())

@@ -1,6 +1,7 @@
 """Scores against the model's own forward, against the authors' arithmetic written out, and by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,10 +9,21 @@ from skimage import data
 from small_model import small_model
 
 import helpers
-from helpers.scoring import mix, top_count
+from helpers.domains import Domain
+from helpers.encoding import ImageEncodings
+from helpers.scoring import mix, pool, top_count
 
 CLASSES = ["nucleus", "red cells", "band"]
 TEMPLATES = ["a cell photo with sign of {}", "photo of {}."]
+
+SKIN = Domain(
+    "skin",
+    classes={"mole": ["mole", "round mole"], "band": "band"},
+    concepts={"veil": ["blue veil", "a veil"], "red": "red"},
+    templates=["a photo of {}", "sign of {}"],
+    concept_templates=["a photo with {}", "sign of {}"],
+    references=["a photo", "no {}"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +176,21 @@ def test_zero_shot_does_not_depend_on_the_batch(tiny, pictures):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"classes": []}, "at least one class"),
-        ({"classes": "nucleus"}, "not one string"),
-        ({"classes": ["band", "band"]}, "differ"),
+        ({"classes": []}, "at least one"),
+        ({"classes": None}, "classes"),
+        ({"classes": "nucleus"}, "nucleus"),
+        ({"classes": ["band", "band"]}, "band"),
+        ({"classes": ["band", " Band\u200b"]}, "Band"),
+        ({"classes": [0, 1]}, "0 is a int"),
+        ({"classes": ["0", "1"]}, "'0'"),
+        ({"classes": ["band"], "top": 0}, "top.*0"),
+        ({"classes": ["band"], "top": -1}, "top.*-1"),
+        ({"classes": ["band"], "top": 2.5}, "top.*2.5"),
+        ({"classes": ["band"], "recipe": "median"}, "median"),
+        ({"classes": ["band"], "on_error": "ignore"}, "ignore"),
+        ({"classes": ["band"], "domain": "astrology"}, "astrology"),
+        ({"classes": SKIN, "domain": SKIN}, "two domains"),
+        ({"classes": Domain("empty", concepts=["veil"])}, "empty.*no|No classes"),
         ({"classes": ["band"], "alpha": 1.5}, "between 0 and 1"),
         ({"classes": ["band"], "templates": ["a photo"]}, "exactly one"),
     ],
@@ -196,7 +220,9 @@ def test_annotation_is_the_derm7pt_arithmetic(tiny, pictures):
             patches = F.normalize(out["image_token_features"], dim=-1)
             local = (out["concept_logit_scale"] * patches @ words.T).mean(1).softmax(-1)
             expected[:, k] = (0.5 * global_ + 0.5 * local)[:, 1]
-    table = helpers.annotate(model, processor, pictures, CLASSES, template=template, reference=reference)
+    table = helpers.annotate(
+        model, processor, pictures, CLASSES, recipe="derm7pt", template=template, reference=reference
+    )
     np.testing.assert_allclose(table, expected, atol=1e-5)
 
 
@@ -207,12 +233,16 @@ def test_annotation_without_a_reference_is_the_trained_sigmoid(tiny, encoded):
         model, processor, [f"a cell photo with sign of {name}" for name in CLASSES]
     ).features
     expected = helpers.logits(encoded.features, features, s.logit_scale, s.logit_bias).sigmoid()
-    found = helpers.annotate(model, processor, encoded, CLASSES, reference=None, alpha=0)
+    found = helpers.annotate(
+        model, processor, encoded, CLASSES, template="a cell photo with sign of {}", recipe="global"
+    )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     vectors = helpers.concept_vectors(model, processor, CLASSES, template="a cell photo with sign of {}")
     cosine = helpers.scoring.local_scores(encoded.tokens, vectors, recipe="training")
     expected = (s.concept_logit_scale * cosine + s.concept_logit_bias).sigmoid()
-    found = helpers.annotate(model, processor, encoded, CLASSES, reference=None, alpha=1, recipe="training")
+    found = helpers.annotate(
+        model, processor, encoded, CLASSES, template="a cell photo with sign of {}", alpha=1, recipe="training"
+    )
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -228,11 +258,181 @@ def test_annotation_judges_concepts_one_by_one(tiny, encoded, recipe):
 
 
 def test_span_offsets_and_padding_change_the_annotation(tiny, encoded):
-    tables = [helpers.annotate(*tiny, encoded, CLASSES, recipe="training", offset=o, alpha=1) for o in (-1, 0, 1)]
-    assert not np.allclose(tables[0], tables[1], atol=1e-3)
-    assert not np.allclose(tables[2], tables[1], atol=1e-3)
-    padded, bare = (helpers.annotate(*tiny, encoded, CLASSES, alpha=1, pad_to=n) for n in (77, None))
-    assert not np.allclose(padded, bare, atol=1e-3)
+    how = {"template": "a cell photo with sign of {}", "alpha": 1}
+    tables = [helpers.annotate(*tiny, encoded, CLASSES, recipe="training", offset=o, **how) for o in (-1, 0, 1)]
+    assert not np.allclose(tables[0], tables[1], rtol=0.1, atol=0)
+    assert not np.allclose(tables[2], tables[1], rtol=0.1, atol=0)
+    padded, bare = (helpers.annotate(*tiny, encoded, CLASSES, recipe="derm7pt", pad_to=n, **how) for n in (77, None))
+    assert not np.allclose(padded, bare, rtol=0.1, atol=0)
+
+
+# --- a domain ---------------------------------------------------------------------------------------------------------
+
+
+def test_zero_shot_takes_a_domain(tiny, encoded):
+    expected = helpers.zero_shot(*tiny, encoded, dict(SKIN.classes), templates=SKIN.templates, alpha=0.5)
+    for arguments in ({"classes": SKIN}, {"domain": SKIN}, {"domain": SKIN.to_dict()}, {"classes": ["mole", "band"]}):
+        domain = {"domain": SKIN} if arguments == {"classes": ["mole", "band"]} else {}
+        found = helpers.zero_shot(*tiny, encoded, alpha=0.5, **arguments, **domain)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert list(found.columns) == ["mole", "band"]
+    other = helpers.zero_shot(*tiny, encoded, ["mole", "cell"], domain=SKIN)  # a word of one's own, in its sentences
+    own = helpers.zero_shot(*tiny, encoded, {"mole": SKIN.classes["mole"], "cell": "cell"}, templates=SKIN.templates)
+    np.testing.assert_allclose(other, own, atol=1e-6)
+    torch.testing.assert_close(
+        helpers.class_vectors(*tiny, SKIN), helpers.class_vectors(*tiny, dict(SKIN.classes), templates=SKIN.templates)
+    )
+
+
+def test_annotate_takes_a_domain_and_subtracts_its_references(tiny, encoded):
+    """By hand: the mean direction of a concept's prompts against that of its reference prompts."""
+    model, processor = tiny
+    s = helpers.scales(model)
+    for name, phrases in SKIN.concepts.items():
+        positive = [t.format(phrase) for phrase in phrases for t in SKIN.concept_templates]
+        negative = ["a photo", *(f"no {phrase}" for phrase in phrases)]
+        vectors = [
+            F.normalize(helpers.encode_texts(model, processor, texts).features.mean(0), dim=0)
+            for texts in (positive, negative)
+        ]
+        expected = torch.sigmoid(s.logit_scale * encoded.features @ (vectors[0] - vectors[1]))
+        found = helpers.annotate(model, processor, encoded, SKIN, recipe="global", reference=True)
+        assert list(found.columns) == ["veil", "red"]
+        np.testing.assert_allclose(found[name], expected, atol=1e-5)
+    without = helpers.annotate(model, processor, encoded, domain=SKIN, recipe="global", reference=False)
+    plain = helpers.annotate(
+        model, processor, encoded, dict(SKIN.concepts), template=SKIN.concept_templates, recipe="global"
+    )
+    np.testing.assert_allclose(without, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["training", "zero_shot", "derm7pt"])
+def test_ensembles_reach_the_local_score(tiny, encoded, recipe):
+    together = helpers.annotate(*tiny, encoded, SKIN, recipe=recipe, alpha=1, reference=True)
+    alone = helpers.annotate(*tiny, encoded, ["red"], domain=SKIN, recipe=recipe, alpha=1, reference=True)
+    np.testing.assert_allclose(together["red"], alone["red"], atol=1e-5)
+    for change in ({"reference": False}, {"template": "a photo with {}"}, {"reference": "a cell"}):
+        other = helpers.annotate(*tiny, encoded, SKIN, recipe=recipe, alpha=1, **{"reference": True} | change)
+        assert not np.allclose(together["veil"], other["veil"], atol=1e-4), change
+
+
+def test_nothing_is_said_of_cells_without_a_domain(tiny, encoded, monkeypatch):
+    said = []
+    original = helpers.scoring.encode_texts
+    monkeypatch.setattr(
+        helpers.scoring, "encode_texts", lambda m, p, texts, **k: (said.extend(texts), original(m, p, texts, **k))[1]
+    )
+    helpers.annotate(*tiny, encoded, ["band"])
+    helpers.zero_shot(*tiny, encoded, ["band", "round"])
+    assert said and set(said) == {"band", "round"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"recipe": "median"}, "median"),
+        ({"reference": True}, "no domain"),
+        ({"reference": True, "domain": Domain("d", concepts=["a"])}, "'d'"),
+        ({"recipe": "global", "alpha": 0.5}, "0.5"),
+        ({"recipe": "derm7pt", "alpha": 2}, "2"),
+        ({"recipe": "zero_shot", "top": 0}, "top.*0"),
+        ({"reference": "no {} and {}"}, "exactly one"),
+        ({"template": "photo"}, "photo"),
+        ({"concepts": ["band", "BAND"]}, "BAND"),
+        ({"concepts": [3]}, "3"),
+        ({"concepts": None}, "concepts"),
+        ({"concepts": []}, "concepts"),
+        ({"domain": Domain("d", classes=["a"]), "concepts": None}, "'d'"),
+    ],
+)
+def test_annotate_says_what_is_wrong(tiny, encoded, arguments, named):
+    with pytest.raises(ValueError, match=named):
+        helpers.annotate(*tiny, encoded, **{"concepts": ["band"]} | arguments)
+
+
+# --- what cannot be read, and what another model made -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", [helpers.zero_shot, helpers.annotate])
+def test_on_error_report_leaves_out_and_lists(tiny, pictures, tmp_path, score):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    images = [pictures[0], tmp_path / "broken.png", pictures[1]]
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        score(*tiny, images, CLASSES)
+    with pytest.warns(UserWarning, match=r"1 of 3 .*broken\.png"):
+        table = score(*tiny, images, CLASSES, on_error="report", batch_size=1)
+    assert list(table.index) == ["image 0", "image 2"]
+    [failure] = table.attrs["failures"]
+    assert (failure["item"], failure["name"]) == (1, "broken.png")
+    np.testing.assert_allclose(table, score(*tiny, [pictures[0], pictures[1]], CLASSES), atol=1e-5)
+
+
+def test_encodings_of_another_model_or_with_nan_are_refused(tiny, encoded):
+    def change(**values):
+        return ImageEncodings(**{**vars(encoded), **values})
+
+    nan_features, nan_tokens = encoded.features.clone(), encoded.tokens.clone()
+    nan_features[1, 3] = nan_tokens[2, 5, 0] = torch.nan
+    uses = {
+        "zero_shot": lambda e, alpha: helpers.zero_shot(*tiny, e, CLASSES, alpha=alpha),
+        "annotate": lambda e, alpha: helpers.annotate(*tiny, e, CLASSES, recipe="training", alpha=alpha),
+    }
+    for use in uses.values():
+        with pytest.raises(ValueError, match=r"16 wide.*32"):
+            use(change(features=encoded.features[:, :16]), 0)
+        with pytest.raises(ValueError, match="image 1"):
+            use(change(features=nan_features), 0)
+        with pytest.raises(ValueError, match="image 2"):
+            use(change(tokens=nan_tokens), 0.5)
+        with pytest.raises(ValueError, match=r"\(2, 8\)"):
+            use(change(grid=(2, 8)), 0.5)
+    with pytest.raises(ValueError, match="image 2"):
+        helpers.concept_maps(*tiny, change(tokens=nan_tokens), ["band"])
+
+
+# --- several pictures of one case -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crops():
+    vectors = F.normalize(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]), dim=1)
+    return ImageEncodings(vectors, None, (4, 4), torch.arange(4), ["a1", "b1", "a2", "c1"])
+
+
+def test_pool_by_name_whatever_the_order(crops):
+    cases = pd.Series({"c1": "C", "a2": "A", "b1": "B", "a1": "A"})
+    for given in (cases, cases.to_dict(), ["A", "B", "A", "C"], np.array(["A", "B", "A", "C"])):
+        pooled = pool(crops, given)
+        assert pooled.names == ["A", "B", "C"]
+        torch.testing.assert_close(pooled.features[0], torch.tensor([0.5**0.5, 0, 0.5**0.5]))
+        assert pooled.index.tolist() == [0, 1, 3]
+    largest = pool(crops, cases, "max").features
+    torch.testing.assert_close(largest.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(largest[2], crops.features[3])
+
+
+def test_pool_scores(crops):
+    table = pd.DataFrame({"x": [0.1, 0.2, 0.5, 0.4]}, index=crops.names)
+    assert pool(table, ["A", "B", "A", "C"])["x"].tolist() == pytest.approx([0.3, 0.2, 0.4])
+    assert pool(table, {"a1": "A", "b1": "B", "a2": "A", "c1": "C"}, "max")["x"].tolist() == [0.5, 0.2, 0.4]
+
+
+def test_a_picture_without_a_case_stands_alone(crops):
+    assert pool(crops, ["A", None, "A", float("nan")]).names == ["A", "b1", "c1"]
+
+
+@pytest.mark.parametrize(
+    ("cases", "how", "named"),
+    [
+        (["A", "B"], "mean", "2 entries for 4"),
+        ({"a1": "A"}, "mean", "b1"),
+        (pd.Series(["A", "B"], index=["a1", "a1"]), "mean", "a1"),
+        (["A"] * 4, "median", "median"),
+    ],
+)
+def test_pool_says_what_is_wrong(crops, cases, how, named):
+    with pytest.raises(ValueError, match=named):
+        pool(crops, cases, how)
 
 
 def test_mix():

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import make_model, make_processor
 from PIL import Image
+from small_model import make_model, make_processor
 
 import helpers
 from helpers.encode import Encoder, Options, Summary, into_store, list_items, plan

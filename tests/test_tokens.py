@@ -85,7 +85,7 @@ def test_projected_and_unprojected_tokens_never_meet(tiny, prompts, encoded, tmp
         lambda: helpers.tokens.token_maps(texts, encoded),
         lambda: helpers.tokens.span_vector(texts, 0, "nucleus"),
         lambda: helpers.zero_shot(*tiny, raw, ["band", "round"], alpha=0.5),
-        lambda: helpers.annotate(*tiny, raw, ["band"], alpha=0.5),
+        lambda: helpers.annotate(*tiny, raw, ["band"], recipe="training"),
     ):
         with pytest.raises(ValueError, match="unprojected"):
             use()
@@ -198,6 +198,79 @@ def test_patch_shares(tiny):
     np.testing.assert_allclose(helpers.tokens.patch_shares(mask, grid), expected[0])
     twice = mask.repeat(2, 0).repeat(4, 1)  # another size and aspect ratio: squashed as the picture is
     np.testing.assert_allclose(helpers.tokens.patch_shares(twice, grid), expected[0], atol=1e-6)
+
+
+def test_boxes_serve_where_masks_do(tiny):
+    grid = helpers.patch_grid(tiny[0])
+    mask = np.zeros((60, 60), dtype=bool)
+    mask[7:28, 14:35] = True
+    boxes = [[(14, 7, 35, 28)], np.empty((0, 4)), (14, 7, 35, 28)]
+    shares = helpers.tokens.box_shares(boxes, grid, (60, 60))
+    for found in (shares[0], shares[2]):
+        np.testing.assert_allclose(found, helpers.tokens.patch_shares(mask, grid), atol=1e-6)
+    assert shares.shape == (3, 4, 4) and not shares[1].any()
+    wide = helpers.tokens.box_shares([(28, 3.5, 70, 14)], grid, (120, 30))  # squashed as the picture is
+    np.testing.assert_allclose(wide[0], shares[0], atol=1e-6)
+    part = helpers.tokens.box_shares([[(0, 0, 3.5, 14), (0, 0, 3.5, 14), (7, 0, 14, 7)]], grid, [(60, 60)])
+    assert part[0, 0, 0] == pytest.approx(0.25 + 0.25)  # a part of a pixel counts as a part, an overlap once
+    assert part[0, 0, 1] == 0
+
+
+@pytest.mark.parametrize(
+    ("boxes", "size", "named"),
+    [
+        ([(10, 10, 5, 20)], (60, 60), "Box 0 of picture 0"),
+        ([(0, 0, 5, 5), [(0, 0, 5, 5), (1, 1, float("nan"), 3)]], (60, 60), "Box 1 of picture 1"),
+        ([(70, 0, 80, 5)], (60, 60), "outside"),
+        ([(0, 0, 5)], (60, 60), "picture 0"),
+        ([(0, 0, 5, 5)], [(60, 60), (60, 60)], "1 pictures and 2 sizes"),
+    ],
+)
+def test_boxes_that_are_none(tiny, boxes, size, named):
+    with pytest.raises(ValueError, match=named):
+        helpers.tokens.box_shares(boxes, helpers.patch_grid(tiny[0]), size)
+
+
+def test_a_map_at_the_pictures_size(tiny):
+    grid = helpers.patch_grid(tiny[0])
+    map_ = torch.arange(16.0).reshape(4, 4)
+    pixels = helpers.tokens.map_at_size(map_, grid, (120, 30))
+    assert (pixels.shape, pixels.dtype) == ((30, 120), np.float32)
+    for x in range(0, 120, 7):
+        for y in range(0, 30, 3):
+            patch = grid.at(x + 0.5, y + 0.5, (120, 30))
+            if patch is None:
+                assert np.isnan(pixels[y, x])
+            else:
+                assert pixels[y, x] == map_.flatten()[patch]
+    assert np.isnan(pixels[29]).all() and np.isnan(pixels[:, 119]).all()  # the strip that no patch sees
+    assert helpers.tokens.map_at_size(map_, grid, (120, 30), outside=-1)[29].max() == -1
+    several = helpers.tokens.map_at_size(np.stack([map_, -map_])[None], grid, (20, 20))
+    assert several.shape == (1, 2, 20, 20)
+
+
+def test_a_map_clipped_normalised_smooth(tiny):
+    grid = helpers.patch_grid(tiny[0])
+    map_ = np.arange(16.0).reshape(4, 4)
+
+    def at_size(values, **how):
+        return helpers.tokens.map_at_size(values, grid, (60, 60), outside=0, **how)
+
+    assert (at_size(map_, limits=(2, 9)).max(), at_size(map_, limits=(2, 9))[0, 0]) == (9, 2)
+    scaled = at_size(map_, normalise=True)
+    assert (scaled.min(), scaled.max(), scaled[0, 20]) == (0, 1, pytest.approx(1 / 15))
+    assert at_size(map_, limits=(5, 10), normalise=True)[20, 20] == 0  # patch 5
+    assert at_size(map_, limits=(-5, 35), normalise=True)[20, 20] == pytest.approx(0.25)  # maps compare
+    assert not at_size(np.full((4, 4), 3.0), normalise=True).any()
+    smooth = at_size(map_, smooth=True)
+    assert smooth[7, 7] == pytest.approx(map_[0, 0], abs=0.3) and smooth[0, 0] == 0
+    assert smooth[14, 14] == pytest.approx(map_[:2, :2].mean(), abs=0.3)  # where four patches meet
+    assert len(np.unique(smooth)) > 200
+    for bad, named in ((np.ones((3, 4)), "3, 4"), (np.full((4, 4), np.nan), "NaN")):
+        with pytest.raises(ValueError, match=named):
+            at_size(bad)
+    with pytest.raises(ValueError, match="low < high"):
+        at_size(map_, limits=(1, 1))
 
 
 # --- maps -------------------------------------------------------------------------------------------------------------

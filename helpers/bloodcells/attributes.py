@@ -102,7 +102,7 @@ def attribute_counts():
 
     Three of the 10,298 cells call themselves granular without a granule type or colour; they are left out.
     """
-    counts = {}
+    counts: dict[Cell, int] = {}
     with COUNTS_FILE.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .attributes import Cell
 
@@ -265,7 +266,7 @@ CONCEPTS: dict[str, Concept] = {concept.key: concept for concept in _TABLE}
 """Every concept by its key, in a fixed order."""
 
 
-def part_shares(masks: Mapping[str, object]) -> dict[str, float]:
+def part_shares(masks: Mapping[str, Any]) -> dict[str, float]:
     """The share of the picture's area that each part covers, derived parts included.
 
     Args:
@@ -292,10 +293,11 @@ def truth(cell: Cell | None, shares: Mapping[str, float], visible: float = 1.0) 
         concept key → True, False, or None when nobody could say: an imaginary cell has no type, a cell cut by the
         border has unknown attributes, and a handful of pixels neither shows a part nor proves it absent.
     """
-    no_cell = cell is None or shares["white cell"] < CONCEPTS["white cell"].present[0]
+    white_cell = CONCEPTS["white cell"].present
+    no_cell = cell is None or (white_cell is not None and shares["white cell"] < white_cell[0])
     result: dict[str, bool | None] = {}
     for concept in CONCEPTS.values():
-        if concept.present is not None:
+        if concept.present is not None and concept.part is not None:
             absent_below, present_from = concept.present
             share = shares[concept.part]
             result[concept.key] = True if share >= present_from else False if share < absent_below else None

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedConfig
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel
 
@@ -59,7 +60,9 @@ def shape_table(
         name, with the columns shape, numbers (how many it holds) and bytes.
     """
     model = _meta_model(config, dtype)
-    side = model.config.vision_config.image_size
+    vision = model.config.vision_config
+    assert isinstance(vision, PreTrainedConfig)  # a configuration makes one of a dictionary
+    side = vision.image_size
     with torch.device("meta"):
         inputs = {name: torch.zeros(prompts, length, dtype=torch.long) for name in ("input_ids", "token_type_ids")}
         inputs |= {

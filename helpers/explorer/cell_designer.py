@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..bloodcells import ATTRIBUTES, CELL_TYPES, CONCEPTS, GUIDE_CONCEPTS, sample_cell
 from ..scoring import cosine_at_half
 from ..settings import SEED
-from . import drawing
+from . import designer_figures, drawing
 from .design import Design, Setting, Sweep, occurrences, sweep, typical_cell
 from .elements import Picture, ScoreTable, number, signed, telling
 from .session import ConceptSession
@@ -65,7 +65,7 @@ class CellDesigner(widgets.VBox):
         self.stain = widgets.IntSlider(0, min=0, max=20, description="Stain", tooltip="another laboratory")
         self.controls = {
             name: widgets.RadioButtons(
-                options=[(drawing.short(value), value) for value in values],
+                options=[(designer_figures.short(value), value) for value in values],
                 orientation="horizontal",
                 description=name.replace("_", " "),
                 style={"description_width": "165px"},
@@ -193,7 +193,7 @@ class CellDesigner(widgets.VBox):
         old = before and replace(before, scores=before.scores.loc[keys])
         height = 0.8 + 0.27 * len(keys)
         figure = plt.figure(figsize=(12, max(3.4, height)), layout="constrained")
-        return drawing.designer_figure(figure, old, shown, self.measure.value)
+        return designer_figures.designer_figure(figure, old, shown, self.measure.value)
 
     # --- how the parts follow ---
 
@@ -339,7 +339,9 @@ class CellDesigner(widgets.VBox):
         """The figure of the last sweep."""
         if self.result is None:
             return
-        figure = drawing.sweep_figure(drawing.sweep_canvas(self.result, self.side.value), self.result, self.side.value)
+        figure = designer_figures.sweep_figure(
+            designer_figures.sweep_canvas(self.result, self.side.value), self.result, self.side.value
+        )
         text = self.result.summary(self.side.value)
         alt = f"Change of every concept's score as the {self.result.attribute.replace('_', ' ')} changes. {text}"
         self.answer.value = f"<p>{text.replace(chr(10), '<br>')}</p>" + drawing.inline(

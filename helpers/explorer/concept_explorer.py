@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from ..bloodcells import CONCEPTS, GUIDE_CONCEPTS
-from ..datasets import Atlas, load_atlas
-from ..images import as_shown
+from ..datasets import Atlas, Images, load_atlas
+from ..domains import Domain
+from ..images import as_image_list, as_shown, image_names
 from ..scoring import cosine_at_half
 from . import drawing
 from .elements import Picture, ScoreTable, count, number, open_bytes, signed, telling
-from .session import COLUMNS, SIDES, Box, ConceptSession, PatchIndex, Sight
+from .session import ATLAS_DOMAIN, COLUMNS, SIDES, Box, ConceptSession, PatchIndex, Sight, first_wordings
 
 TYPED = 3
 """Phrases of one's own that stay in the table."""
@@ -36,18 +39,22 @@ HELP = {
 class ConceptExplorer(widgets.VBox):
     """Look at a picture with a phrase.
 
-    Pick an atlas cell or open a file; type a phrase, or press one in a table: its map lies over the picture, on one
+    Pick a picture or open a file; type a phrase, or press one in a table: its map lies over the picture, on one
     colour scale for all phrases. Its pieces are buttons that show their own maps. A box on the picture is described by
     the phrases that fit it best, and the patches most like it are numbered.
 
     Args:
         model, processor: from `helpers.load`.
-        image: the row number of an atlas cell, a path or an image; the first cell of the test split by default.
-        phrase: the first phrase.
-        compare: the phrases beside it; the nine concepts of the guide by default.
+        image: the row number of one of the pictures, a path or an image; the first one by default (of the atlas, the
+            first of the test split).
+        phrase: the first phrase; by default the first that the domain features.
+        compare: the phrases beside it: any words; by default those that the domain features.
         box: (left, top, right, bottom) as shares of the picture.
         template: what stands around a phrase in its prompt.
-        atlas: from `helpers.load_atlas()`, loaded by default.
+        domain: a Domain, or what `Domain.of` takes (a name, a file, a dict): its concepts describe a box and fix the
+            colour scale, with the phrases of `compare` that it lacks. By default that of the atlas, blood cells.
+        atlas: the pictures to pick from: from `helpers.load_atlas()` (the default where no domain is given), a table
+            from `helpers.image_folder`, or any list of pictures.
 
     Attributes:
         session: what is computed (`ConceptSession`).
@@ -62,23 +69,24 @@ class ConceptExplorer(widgets.VBox):
         processor,
         *,
         image=None,
-        phrase: str = "segmented nucleus",
-        compare: Sequence[str] | None = None,
+        phrase: str | None = None,
+        compare: Sequence[str] | str | None = None,
         box: Box | None = None,
         template: str = "{}",
-        atlas: Atlas | None = None,
+        domain=None,
+        atlas=None,
     ):
-        self.session = ConceptSession(model, processor, template=template)
-        try:
-            self.atlas = load_atlas() if atlas is None else atlas
-        except ValueError:  # a checkout without data: one's own pictures still work
-            self.atlas = None
-        if compare is None:
-            compare = [CONCEPTS[key].phrases[0] for key in GUIDE_CONCEPTS]
+        self.domain = Domain.of(ATLAS_DOMAIN if domain is None else domain)
+        featured = [self.domain.concepts[name][0] for name in self.domain.featured] or first_wordings(self.domain)
+        compare = featured if compare is None else [compare] if isinstance(compare, str) else list(compare)
+        known = first_wordings(self.domain)
+        own = [text for text in compare if not isinstance(text, str) or text.strip() not in known]
+        self.session = ConceptSession(model, processor, vocabulary=[*known, *dict.fromkeys(own)], template=template)
+        self.atlas, self._searched = _pictures(atlas, self.domain)
         self._start = {
             "image": image,
-            "phrase": phrase,
-            "compare": [p.text for p in self.session.phrases(compare)],
+            "phrase": featured[0] if phrase is None else phrase,
+            "compare": list(dict.fromkeys(p.text for p in self.session.phrases(compare))),
             "box": box,
         }
         self._look_at_row = lru_cache(32)(self._encode_row)
@@ -128,7 +136,7 @@ class ConceptExplorer(widgets.VBox):
             empty="No box yet: drag one on the picture, and the phrases that fit it best appear here.",
         )
         self.search = widgets.Button(
-            description="Search the atlas for it", icon="search", disabled=True, layout={"width": "auto"}
+            description=f"Search {self._searched} for it", icon="search", disabled=True, layout={"width": "auto"}
         )
         self.progress = widgets.IntProgress(layout={"visibility": "hidden", "width": "150px"})
         self.found = widgets.HTML()
@@ -167,9 +175,17 @@ class ConceptExplorer(widgets.VBox):
         return widgets.VBox([widgets.HBox([self.cell, self.restart]), body])
 
     def _row_name(self, row: int) -> str:
-        cell = self.atlas.table.iloc[row]
-        kind = cell["cell_type"] if isinstance(cell["cell_type"], str) and cell["cell_type"] else "imaginary cell"
-        return f"{cell['id']} · {kind} · {cell['split']}"
+        return " · ".join(self._row_words(row))
+
+    def _row_words(self, row: int) -> list[str]:
+        """What a row is called: its id (or file), its type (or label), its split, as far as the table has them."""
+        entry = self.atlas.table.iloc[row]
+        words = [entry[column] for column in ("id", "file") if column in entry][:1]
+        kinds = [entry[column] for column in ("cell_type", "label") if column in entry]
+        words += [kind for kind in kinds if isinstance(kind, str) and kind]
+        if "cell_type" in entry and len(words) == 1:
+            words.append("imaginary cell")
+        return [str(word) for word in [*words, *([entry["split"]] if "split" in entry else [])]]
 
     # --- what can be done: each is also what a test or a notebook calls ---
 
@@ -177,11 +193,12 @@ class ConceptExplorer(widgets.VBox):
         """Back to the first picture, phrase and box."""
         self.typed, self.opacity.value = [], 0.5
         self.by.value, self.found.value = "here", ""
-        self.compare.value = [text for text in self._start["compare"] if text in self.session.vocabulary]
+        self.compare.value = self._start["compare"]
         self.picture.box, self.shown = [], ""
         image = self._start["image"]
         if image is None and self.atlas is not None:
-            image = int((self.atlas.table["split"] == "test").to_numpy().argmax())
+            table = self.atlas.table
+            image = int((table["split"] == "test").to_numpy().argmax()) if "split" in table else 0
         if image is None:
             self.picture.status = "No picture yet: open one below, or drop it on the grey field."
             self.picture.description = "No picture yet"
@@ -257,16 +274,18 @@ class ConceptExplorer(widgets.VBox):
             self._refresh()
 
     def search_atlas(self) -> None:
-        """The atlas pictures whose best patch is most like the box; they are encoded once, at the first search."""
+        """The pictures to pick from whose best patch is most like the box; encoded once, at the first search."""
         if self.sight is None or not self.patches or self.atlas is None:
             return
-        with telling(self.picture, "Searching the atlas …"):
+        with telling(self.picture, f"Searching {self._searched} …"):
             if self._index is None:
                 self.progress.max, self.progress.value = len(self.atlas), 0
                 self.progress.layout.visibility = "visible"
                 try:
                     self._index = PatchIndex.build(
-                        self.session, self.atlas.images, progress=lambda done: setattr(self.progress, "value", done)
+                        self.session,
+                        self.atlas.images.paths,
+                        progress=lambda done: setattr(self.progress, "value", done),
                     )
                 finally:
                     self.progress.layout.visibility = "hidden"
@@ -274,11 +293,11 @@ class ConceptExplorer(widgets.VBox):
             parts = []
             for row, patch, cosine in self._index.search(self.sight.region_vector(self.patches), leave_out=own):
                 image = drawing.crop(as_shown(self.atlas.images[row]), self.sight.grid.box(patch, (1, 1)))
-                name = html.escape(self._row_name(row).rsplit(" · ", 1)[0])
+                name = html.escape(" · ".join(self._row_words(row)[:2]))
                 picture = drawing.inline(drawing.encode_picture(image), f"A piece of {name}", 96, "jpeg")
                 parts.append(f"<figure>{picture}<figcaption>{name}<br>cosine {cosine:.2f}</figcaption></figure>")
             self.found.value = f'<div class="cc-thumbs">{"".join(parts)}</div>'
-            self.picture.status = f"Found: {len(parts)} atlas cells with a patch like the box, most alike first."
+            self.picture.status = f"Found: {len(parts)} pictures with a patch like the box, most alike first."
 
     def figure(self) -> Figure:
         """The present state as a figure, for where widgets do not live."""
@@ -305,7 +324,7 @@ class ConceptExplorer(widgets.VBox):
     # --- how the parts follow ---
 
     def _encode_row(self, row: int) -> Sight:
-        return self.session.look(self.atlas.images[row], self._row_name(row).rsplit(" · ", 1)[0])
+        return self.session.look(self.atlas.images[row], " · ".join(self._row_words(row)[:2]))
 
     def _open_bytes(self, name: str, data: bytes, note: str) -> None:
         with telling(self.picture, f"Reading {name} …"):
@@ -428,3 +447,27 @@ class ConceptExplorer(widgets.VBox):
                 for text, row in ranking.iterrows()
             ]
             self.region.selected = self.shown
+
+
+def _pictures(atlas, domain: Domain) -> tuple[Atlas | None, str]:
+    """The pictures to pick from, and what they are called; None where there are none to begin with."""
+    if isinstance(atlas, Atlas):
+        return atlas, "the atlas"
+    if atlas is None:
+        if domain.name != ATLAS_DOMAIN:
+            return None, "the pictures"
+        try:
+            return load_atlas(), "the atlas"
+        except ValueError:  # a checkout without data: one's own pictures still work
+            return None, "the atlas"
+    if isinstance(atlas, pd.DataFrame):
+        if "path" not in atlas:
+            raise ValueError("A table of pictures needs the column 'path': read it with helpers.image_folder(folder).")
+        return Atlas(atlas.reset_index(drop=True), Images(atlas["path"].tolist()), {}), "the pictures"
+    images = as_image_list(atlas)
+    names = image_names(images)
+    pictures = [
+        Path(image) if isinstance(image, (str, os.PathLike)) else as_shown(image, name)
+        for image, name in zip(images, names, strict=True)
+    ]
+    return Atlas(pd.DataFrame({"file": names}), Images(pictures), {}), "the pictures"

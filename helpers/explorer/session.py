@@ -11,15 +11,19 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..bloodcells import CONCEPTS
+from ..domains import Domain
 from ..encoding import encode_images, encode_texts, iter_image_encodings
 from ..images import as_shown, image_names
+from ..labels import words_of
 from ..scoring import local_scores, logits, scales
 from ..tokens import PatchGrid, cosine_maps, fill, patch_grid, piece_table, span_positions, span_vector
 
 SCORES = ("cosine", "sigmoid", "softmax")
 SIDES = ("global", "local")
 COLUMNS = [f"{side} {score}" for side in SIDES for score in SCORES]
+
+ATLAS_DOMAIN = "blood cells"
+"""The domain of the pictures that ship, which the explorers show unless they are given others."""
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) as shares of the picture's width and height, so that it fits any size of it."""
@@ -132,13 +136,20 @@ class Sight:
         return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
 
+def first_wordings(domain: Domain) -> list[str]:
+    """The first wording of each concept of a domain; of each class, where it has no concepts."""
+    return [words[0] for words in (domain.concepts or domain.classes).values()]
+
+
 class ConceptSession:
     """A model that is asked about pictures. Each phrase is encoded when it is first met, and kept.
 
     Args:
         model, processor: from `helpers.load`.
-        vocabulary: phrases that a region is described with, and that fix the colour scale; the canonical phrase of
-            each concept of `helpers.bloodcells` by default.
+        vocabulary: phrases that a region is described with, and that fix the colour scale; by default those of the
+            domain.
+        domain: a Domain, or what `Domain.of` takes; the first wording of each of its concepts (of its classes, where it
+            has no concepts) is the vocabulary.
         template: what stands around a phrase in its prompt.
 
     Attributes:
@@ -146,10 +157,12 @@ class ConceptSession:
         scales: logit scales and biases.
     """
 
-    def __init__(self, model, processor, *, vocabulary: Sequence[str] | None = None, template: str = "{}"):
+    def __init__(
+        self, model, processor, *, vocabulary: Sequence[str] | None = None, domain=ATLAS_DOMAIN, template: str = "{}"
+    ):
         self.model, self.processor, self.template = model, processor, template
         self.grid, self.scales = patch_grid(model), scales(model)
-        texts = [c.phrases[0] for c in CONCEPTS.values()] if vocabulary is None else list(vocabulary)
+        texts = first_wordings(Domain.of(domain)) if vocabulary is None else list(vocabulary)
         self._known: dict[str, Phrase] = {}
         self.vocabulary = [phrase.text for phrase in self.phrases(texts)]
 
@@ -157,8 +170,13 @@ class ConceptSession:
         """Phrases, encoded in one batch unless they are known.
 
         Raises:
-            ValueError: one is empty, or so long that it was cut.
+            ValueError: one is no text or empty, or so long that it was cut.
         """
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} is a {type(text).__name__}, and a phrase is a text: write it in words.")
+            if not words_of(text):
+                raise ValueError(f"The phrase {text!r} is empty: write at least one word.")
         texts = [text.strip() for text in texts]
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
@@ -243,28 +261,33 @@ class PatchIndex:
 
     Attributes:
         patches: float16 [N, P, D], unit length.
+        rows: int64 [N], the position of each picture in the list that was given: what cannot be read is left out.
     """
 
     patches: torch.Tensor
+    rows: torch.Tensor
 
     @classmethod
     def build(
         cls, session: ConceptSession, images, *, batch_size: int = 4, progress: Callable[[int], None] | None = None
     ) -> PatchIndex:
         """Encode pictures; `progress` is called with the number done after each batch."""
-        parts, done = [], 0
-        for part in iter_image_encodings(session.model, session.processor, images, batch_size=batch_size, tokens=True):
+        parts, rows, done = [], [], 0
+        options = {"batch_size": batch_size, "tokens": True, "on_error": "report"}
+        for part in iter_image_encodings(session.model, session.processor, images, **options):
             parts.append(F.normalize(part.tokens.float(), dim=-1).half())
-            done += len(part)
+            rows.append(part.index)
+            done += len(part) + len(part.failures)
             if progress:
                 progress(done)
-        return cls(torch.cat(parts))
+        return cls(torch.cat(parts), torch.cat(rows))
 
     def search(
         self, vector: torch.Tensor, k: int = 8, *, leave_out: Sequence[int] = ()
     ) -> list[tuple[int, int, float]]:
         """The k pictures with the patch most like a vector [D]: (picture, patch, cosine), most alike first."""
         best, patch = (self.patches.float() @ vector).max(1)
-        best[list(leave_out)] = -torch.inf
-        order = best.topk(min(k, len(best) - len(set(leave_out)))).indices.tolist()
-        return [(n, int(patch[n]), float(best[n])) for n in order]
+        out = torch.isin(self.rows, torch.tensor(list(leave_out), dtype=torch.long))
+        best[out] = -torch.inf
+        order = best.topk(min(k, len(best) - int(out.sum()))).indices.tolist()
+        return [(int(self.rows[n]), int(patch[n]), float(best[n])) for n in order]

@@ -250,7 +250,7 @@ class Store:
         there = there[there["file"].notna()].reset_index(drop=True)
         meta = self._open(self.folder / there["file"].iloc[-1]).schema_arrow.metadata
         phrases = json.loads(meta[b"concepts"])
-        index = pd.Index(image_names(there["path"].tolist()), name="image")
+        index = pd.Index(image_names(there["path"].tolist()), dtype=object, name="image")
         return pd.DataFrame(self._gather(there, "scores").float().numpy(), index=index, columns=phrases)
 
     def extra_rows(self, kind: str, rows: pd.DataFrame, name: str | None = None) -> pd.DataFrame:

@@ -52,6 +52,6 @@ def exercise_10_c(answer: Any) -> str:
     pooled = within_group_auroc(other, score, concept, n=2).value
     expect(not np.isclose(found, 1 - pooled), "that is one minus it: which argument is the truth?")
     # Pairs pooled as in the helper, or the mean of the two groups: both compare like with like.
-    right = min(abs(found - pooled), abs(found - np.mean(each))) < 1e-6
+    right = min(abs(found - pooled), abs(found - float(np.mean(each)))) < 1e-6
     expect(right, "AUROC between cells that agree in the concept.")
     return "What remains above one half is not in the concept's name."

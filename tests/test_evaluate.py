@@ -1,0 +1,254 @@
+"""One folder and one table become one report, whatever stands in the table; and every number can be found again."""
+
+import html
+import re
+import runpy
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from small_model import small_model
+from standins import skin_folder, xray_folder
+
+import helpers
+from helpers.domains import Domain
+from helpers.evaluate import evaluate_folder, main
+from helpers.files import read_table
+
+CELLS = re.compile(
+    r"\b(cells?|blood|smear|nucle\w+|granul\w+|cytoplas\w+|leuko\w+|neutrophil|slide-\d)\b", re.IGNORECASE
+)
+
+
+def run(folder, table=None, domain=None, **options):
+    model, processor = small_model()
+    return evaluate_folder(folder, table, domain, model=model, processor=processor, **options)
+
+
+def text_of(page):
+    """What a reader reads of a report."""
+    body = re.sub(r"<style>.*?</style>|src=\"data:[^\"]*\"", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", " ", body))
+
+
+@pytest.fixture(scope="module")
+def skin(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("derm") / "lesions"
+    skin_folder(folder)
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluation(skin):
+    return run(skin, skin.parent / "table.csv", "dermatology", out=skin.parent / "out" / "report.html")
+
+
+def test_what_a_report_holds(skin, evaluation):
+    text = text_of(skin.parent / "out" / "report.html")
+    headings = [
+        "What was looked at",
+        "Which class?",
+        "How sure",
+        "Most confident mistakes",
+        "Which concepts?",
+        "Groups",
+    ]
+    assert all(heading in text for heading in [*headings, "Methods"])
+    assert "broken.png" in text and "blue whitish veil" in text and "“melanoma”, “malignant melanoma”" in text
+    assert f"torch {__import__('importlib.metadata', fromlist=['version']).version('torch')}" in text
+    assert not CELLS.search(text.replace("basal cell carcinoma", "")), CELLS.search(
+        text.replace("basal cell carcinoma", "")
+    )
+
+
+def test_every_number_is_found_again(skin, evaluation):
+    """From the CSV of pictures alone, as somebody else would."""
+    folder = skin.parent / "out"
+    pictures, numbers = (read_table(folder / f"report-{name}.csv") for name in ("pictures", "numbers"))
+    value = {(r["section"], r["item"], r["measure"]): float(r["value"]) for _, r in numbers.iterrows()}
+    rows = pictures[pictures["class"].notna() & pictures["problem"].isna()]
+    correct = rows["guess"] == rows["class"]
+    assert (rows["correct"].astype(float) == correct).all()
+    assert value["classes", "all", "accuracy"] == pytest.approx(correct.mean())
+    assert value["classes", "all", "balanced accuracy"] == pytest.approx(correct.groupby(rows["class"]).mean().mean())
+    assert value["data", "folder", "pictures"] == len(pictures) == 25
+    assert value["data", "folder", "could be read"] == 24
+    assert value["data", "patient", "groups"] == 8
+    for concept in ("blue whitish veil", "irregular streaks"):
+        truth, score = rows[f"truth: {concept}"].astype(float), rows[f"score: {concept}"].astype(float)
+        assert value["concepts", concept, "AUROC"] == pytest.approx(helpers.auroc(truth.tolist(), score.tolist()).value)
+    classes = [column for column in pictures.columns if column.startswith("p: ")]
+    assert [column[3:] for column in classes] == list(Domain.named("dermatology").classes)
+    table = rows[classes].astype(float)
+    assert (table.idxmax(axis=1).str[3:] == rows["guess"]).all()
+    np.testing.assert_allclose(table.max(axis=1), rows["probability"].astype(float), atol=1e-6)
+    assert (numbers.loc[numbers["section"] == "classes", "units"].astype(int) <= 8).all()
+
+
+def test_it_is_what_the_helpers_compute(skin, evaluation):
+    read = evaluation.pictures[evaluation.pictures["problem"].isna()]
+    files = [skin / file for file in read["file"]]
+    model, processor = small_model()
+    classes = helpers.zero_shot(model, processor, files, domain="dermatology")
+    concepts = helpers.annotate(model, processor, files, domain="dermatology")
+    assert read["guess"].tolist() == classes.idxmax(axis=1).tolist()
+    np.testing.assert_allclose(read[[f"score: {c}" for c in concepts.columns]], concepts, atol=1e-5)
+
+
+def test_patients_stay_together(skin):
+    with pytest.raises(ValueError, match=r"nobody.*'patient'"):
+        run(skin, skin.parent / "table.csv", unit="nobody")
+    together = run(skin, skin.parent / "table.csv", "dermatology").unit
+    assert (together, run(skin, skin.parent / "table.csv", unit="patient").unit) == ("patient", "patient")
+    assert run(skin, skin.parent / "table.csv").unit is None  # without a domain nobody says that `patient` is a unit
+
+
+def test_chests(tmp_path):
+    folder = tmp_path / "chests"
+    xray_folder(folder)
+    found = run(folder, tmp_path / "table.csv", "chest X-ray", out=tmp_path / "report.html")
+    assert found.unit == "study"
+    assert "truth: pleural effusion" in found.pictures  # the table says it in another of the domain's wordings
+    numbers = found.numbers.set_index(["section", "item", "measure"])
+    assert ("concepts", "pneumothorax", "AUROC") not in numbers.index  # nobody has it
+    assert numbers.loc[("concepts", "pneumothorax", "pictures that have it"), "value"] == 0
+    assert not CELLS.search(text_of(tmp_path / "report.html"))
+
+
+def test_without_a_domain_the_table_is_the_domain(skin):
+    found = run(skin, skin.parent / "table.csv")
+    assert set(found.domain.classes) == {"nevus", "melanoma", "basal cell carcinoma"}
+    assert set(found.domain.concepts) == {"blue whitish veil", "Irregular streaks"}
+    assert found.domain.templates == ("{}",)
+
+
+# --- tables of every kind ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four") / "pictures"
+    folder.mkdir()
+    for n, name in enumerate("abcdef"):
+        pixels = np.random.default_rng(n).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def table_of(folder, text):
+    file = folder.parent / "some.csv"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "concepts", "unit"),
+    [
+        ("file,label\na.png,x\nb.png,y\n", ["x", "y"], [], None),
+        ("file,label\na.png,None\nb.png,NA\nc.png,null\nd.png,\n", ["NA", "None", "null"], [], None),
+        (
+            "file,vacuoles,granules,group,label\na.png,1,0,p1,x\nb.png,0,1,p1,y\nc.png,1,1,p2,x\nd.png,0,0,p2,y\n",
+            ["x", "y"], ["vacuoles", "granules"], "group",
+        ),
+        ("file,group,label\na.png,p1,x\nb.png,,y\nc.png,p2,x\nd.png,,y\n", ["x", "y"], [], "group"),
+        ("file,group,label\na.png,p1,x\nb.png,p2,y\nc.png,p3,x\n", ["x", "y"], [], "group"),
+        ("label,file\nx,a.png\nx,b.png\ny,c.png\ny,d.png\nz,e.png\nz,f.png\n", ["x", "y", "z"], [], None),
+        ("file,label,veil\na.png,x,true\nb.png,x,FALSE\nc.png,,1\n", ["x"], ["veil"], None),
+        ("file,veil\na.png,1\nb.png,0\nc.png,\n", [], ["veil"], None),
+        ("file,label,group\na.png,x,\nb.png,y,\n", ["x", "y"], [], None),
+        ("file,label,group\na.png,x,p\nb.png,y,p\nc.png,y,p\n", ["x", "y"], [], "group"),
+        ("file,label\na.png,x\n,\n\nb.png,y,\n", ["x", "y"], [], None),
+        ("file,label\na.png,x\nb.png,x\n", ["x"], [], None),
+    ],
+)  # fmt: skip
+def test_tables_that_end_in_a_report(four, text, classes, concepts, unit, tmp_path):
+    found = run(four, table_of(four, text), out=tmp_path / "r.html")
+    assert sorted(found.domain.classes) == classes
+    assert list(found.domain.concepts) == concepts
+    assert found.unit == unit
+    assert len(found.pictures) == 6 and found.pictures["problem"].isna().all()
+    assert len(found.numbers) and (tmp_path / "r.html").is_file()
+    assert not CELLS.search(text_of(tmp_path / "r.html").replace("vacuoles", "").replace("granules", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "named"),
+    [
+        ("file,label\na.png,0\nb.png,1\n", {}, r"'0'"),
+        ("file,label\na.png,x\nb.png,X \n", {}, "X"),
+        ("file,label\na.png,x\nb.png,y\n", {"domain": "dermatology"}, "'x'.*dermatology"),
+        ("file,note\na.png,hello\n", {}, "nothing to ask"),
+        ("file,label\na.png,x\nzz.png,y\n", {}, "zz.png"),
+        ("file,veil,Veil\na.png,1,0\nb.png,0,1\n", {}, "Veil"),
+        (
+            "file,blue whitish veil,blue white veil\na.png,1,0\nb.png,0,1\n",
+            {"domain": "dermatology"}, "blue white veil",
+        ),
+        ("file,2019\na.png,1\nb.png,0\n", {}, "2019"),
+        ("file,label\na.png,x\nb.png,y\n", {"unit": "patient"}, "patient"),
+        ("file,label\na.png,x\nb.png,y\n", {"recipe": "median", "domain": Domain("d", concepts=["veil"])}, "median"),
+        ("file,label\na.png,0\nb.png,1\n", {"names": {"0": "nevus"}}, "'1'"),
+    ],
+)  # fmt: skip
+def test_tables_that_are_refused(four, text, options, named):
+    table = table_of(four, text)
+    with pytest.raises(ValueError, match=named):
+        run(four, table, **options)
+
+
+def test_integer_labels_with_their_names(four):
+    table = table_of(four, "file,label\na.png,0\nb.png,1\nc.png,0\n")
+    found = run(four, table, "dermatology", names={0: "nevus", 1: "malignant melanoma"})
+    assert found.pictures["class"].dropna().tolist() == ["nevus", "melanoma", "nevus"]
+
+
+def test_a_folder_without_a_table_is_answered_and_not_graded(four, tmp_path):
+    found = run(four, None, "dermatology", out=tmp_path / "r.html")
+    assert found.pictures["guess"].notna().all()
+    assert set(found.numbers["section"]) == {"data"}
+
+
+def test_folders_as_labels(skin, tmp_path):
+    for n, file in enumerate(sorted(skin.glob("lesion-0*.png"))):
+        target = tmp_path / "all" / ("nevus" if n % 2 else "melanoma") / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    found = run(tmp_path / "all", "folders", "dermatology")
+    assert found.pictures["class"].value_counts().to_dict() == {"melanoma": 5, "nevus": 5}
+
+
+# --- from a terminal --------------------------------------------------------------------------------------------------
+
+
+def test_the_command(skin, tmp_path, capsys):
+    table, out = str(skin.parent / "table.csv"), str(tmp_path / "r.html")
+    assert main([str(skin), table, "--domain", "dermatology", "--out", out]) == 0
+    said = capsys.readouterr().out
+    assert "accuracy" in said and "25 pictures" in said and (tmp_path / "r-numbers.csv").is_file()
+    (tmp_path / "own.yaml").write_text(
+        "name: spots\nclasses: [nevus, melanoma, basal cell carcinoma]\n", encoding="utf-8"
+    )
+    assert main([str(skin), table, "--domain", str(tmp_path / "own.yaml"), "--out", out]) == 0
+    capsys.readouterr()
+    for arguments, named in (
+        ([str(skin / "not")], "not"),
+        ([str(skin), table, "--domain", "astrology"], "astrology"),
+        ([str(skin), table, "--names", "nevus"], "nevus"),
+    ):
+        assert main([*arguments, "--out", out]) == 2
+        assert named in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_the_command_is_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["helpers.evaluate", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("helpers.evaluate", run_name="__main__")
+    assert end.value.code == 0 and "--domain" in capsys.readouterr().out
+
+
+def test_every_number_is_a_number(evaluation):
+    assert isinstance(evaluation.numbers, pd.DataFrame) and evaluation.numbers["value"].notna().all()
