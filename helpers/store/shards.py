@@ -222,7 +222,8 @@ class Store:
         """
         rows = self._pick(self.rows(), paths, "")
         features = self._gather(rows, "vector")
-        grid = tuple(int(n) for n in self.meta["grid"].split("x"))
+        high, wide = (int(n) for n in self.meta["grid"].split("x"))
+        grid = (high, wide)
         patches = None
         if tokens:
             there = self.extra_rows("tokens", rows)
