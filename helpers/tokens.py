@@ -6,7 +6,7 @@ the joint space: `text_proj` and `image_proj` have been applied, or the comparis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +139,7 @@ def span_vector(encodings: TextEncodings, n: int, phrase: Any, *, offset: int = 
 def concept_vectors(
     model: Any,
     processor: Any,
-    phrases: Sequence[str | Sequence[str]] | Mapping[str, Sequence[str]],
+    phrases: Sequence[str | Sequence[str]] | dict[str, Any],
     *,
     template: str | Sequence[str] = "{}",
     offset: int = 0,
