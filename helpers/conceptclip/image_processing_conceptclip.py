@@ -21,7 +21,7 @@ TORCH_RESAMPLING = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.
 TOLERANCE = 1e-4
 
 
-class ConceptCLIPImagesKwargs(ImagesKwargs, total=False):
+class ConceptCLIPImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]  # a TypedDict, which mypy cannot see
     """
     Adds to transformers' arguments:
 
