@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ class Images(Sequence):
 class Masks(dict):
     """Part -> bool array [N, H, W]; empty where nobody drew any."""
 
-    def __missing__(self, part: str):
+    def __missing__(self, part: str) -> NoReturn:
         raise KeyError(
             f'There is no mask of "{part}" here, only of: {", ".join(self) or "nothing"}. '
             'Of real cells, load_cells("krd") has the mask of the "white cell"; all parts are in load_atlas().'

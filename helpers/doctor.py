@@ -269,7 +269,7 @@ def browser(which: Callable[[str], str | None] = shutil.which) -> Finding:
     return Finding("Browser for tests", "ok", "Chromium, its driver and selenium")
 
 
-CHECKS = [
+CHECKS: list[Callable] = [
     python, packages, torch_and_device, model_family, jupyter, shipped_model, atlas, real_cells, chosen_model, hub,
     disk, memory, browser,
 ]  # fmt: skip

@@ -215,7 +215,7 @@ def encode_texts(
         for token in processor.tokenizer.all_special_tokens:
             if token in text:
                 raise ValueError(f"texts[{n}] holds {token}, which is a command to the tokenizer: leave it out.")
-    dtype, tokens = _dtype(dtype), _tokens_kind(tokens)
+    dtype, kind = _dtype(dtype), _tokens_kind(tokens)
     tokenizer = processor.tokenizer
     if not tokenizer.is_fast:
         raise ValueError("This tokenizer is not a fast one: character offsets need the `tokenizers` library's version.")
@@ -250,13 +250,13 @@ def encode_texts(
             if pooled.isnan().any():
                 raise ValueError("The text tower returned NaN: load the model with dtype='float32'.")
             features[rows] = F.normalize(pooled.float(), dim=-1).to("cpu", dtype)  # unit length in every dtype
-            if tokens:
+            if kind:
                 if hidden.shape[1] != width:
                     raise ValueError(
                         f"{hidden.shape[1]} token vectors for {width} pieces: this text tower drops positions, "
                         "so pieces and vectors cannot be matched."
                     )
-                hidden = (model.text_proj(hidden) if tokens == "projected" else hidden).to("cpu", dtype)
+                hidden = (model.text_proj(hidden) if kind == "projected" else hidden).to("cpu", dtype)
                 vectors = hidden.new_zeros(*ids.shape, hidden.shape[2]) if vectors is None else vectors
                 vectors[rows, :width] = hidden
             bar.update(len(rows))
@@ -273,11 +273,11 @@ def encode_texts(
         pieces=pieces,
         truncated=truncated,
         unknown=unknown,
-        projected=tokens != "unprojected",
+        projected=kind != "unprojected",
     )
 
 
-def _warn_of_texts(texts, lengths, truncated, unknown, words, limit) -> None:
+def _warn_of_texts(texts: Any, lengths: Any, truncated: Any, unknown: Any, words: Any, limit: Any) -> None:
     """Say what the features alone would keep silent about: prompts cut short, prompts of nothing but [UNK]."""
     for n in truncated.nonzero().flatten().tolist():
         warnings.warn(
@@ -741,8 +741,9 @@ def load_encodings(path: str | os.PathLike) -> TextEncodings | ImageEncodings:
 def _restored(kind: str | None, tensors: dict, extra: dict) -> TextEncodings | ImageEncodings:
     tensors.setdefault("tokens", None)
     if kind == "texts":
-        found: TextEncodings | ImageEncodings = TextEncodings(**tensors, **extra)
-        rows = {"texts": len(found.texts), "pieces": len(found.pieces), "mask": len(found.mask)}
+        texts = TextEncodings(**tensors, **extra)
+        found: TextEncodings | ImageEncodings = texts
+        rows = {"texts": len(texts.texts), "pieces": len(texts.pieces), "mask": len(texts.mask)}
     elif kind == "images":
         extra |= {"grid": tuple(extra["grid"]), "failures": _failures(extra["failures"])}
         found = ImageEncodings(**tensors, **extra)
@@ -757,7 +758,7 @@ def _restored(kind: str | None, tensors: dict, extra: dict) -> TextEncodings | I
     return found
 
 
-def _save(encodings, path, kind: str, extra: dict) -> Path:
+def _save(encodings: Any, path: Any, kind: str, extra: dict) -> Path:
     tensors = {k: v.contiguous() for k, v in vars(encodings).items() if isinstance(v, torch.Tensor)}
     with beside(path) as unfinished:
         save_file(tensors, unfinished, metadata={"kind": kind, "extra": json.dumps(extra)})
@@ -767,14 +768,14 @@ def _save(encodings, path, kind: str, extra: dict) -> Path:
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
-def _dtype(dtype) -> torch.dtype:
+def _dtype(dtype: Any) -> torch.dtype:
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"dtype must be a floating type such as 'float32' or 'float16', not {dtype!r}.")
     return found
 
 
-def _tokens_kind(tokens) -> str | None:
+def _tokens_kind(tokens: Any) -> str | None:
     kinds = {False: None, None: None, True: "projected", "projected": "projected", "unprojected": "unprojected"}
     if tokens not in kinds:
         raise ValueError(f"tokens must be False, True or 'unprojected', not {tokens!r}.")
@@ -782,7 +783,8 @@ def _tokens_kind(tokens) -> str | None:
 
 
 def _failures(rows: list[dict]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["item", "name", "problem"])
+    # As objects: pyarrow's strings hold no name that is no text.
+    return pd.DataFrame(rows, columns=["item", "name", "problem"], dtype=object).astype({"item": "int64"})
 
 
 def _bar(progress: bool, what: str, items: Any) -> Any:

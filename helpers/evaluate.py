@@ -284,7 +284,9 @@ def _scores(
         if ask_concepts:
             found.append(annotate(model, processor, part, domain, recipe=recipe).add_prefix("score: "))
         rows = part.index.tolist()
-        tables.append(pd.concat([pd.DataFrame(index=part.names), *found], axis=1).set_axis(rows))
+        tables.append(
+            pd.concat([pd.DataFrame(index=pd.Index(part.names, dtype=object)), *found], axis=1).set_axis(rows)
+        )
     scores = pd.concat(tables).reindex(frame.index)
     shapes = pd.Series(np.nan, index=frame.index)
     for row in scores.index[problems.isna()]:

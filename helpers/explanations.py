@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +25,14 @@ from .tokens import PatchGrid
 Score = Callable[[torch.Tensor], torch.Tensor]
 
 
-def pixels(processor, images) -> torch.Tensor:
+def pixels(processor: Any, images: Any) -> torch.Tensor:
     """Images of any accepted kind as model input: float32 [B, 3, S, S], normalised to [-1, 1]."""
     images = as_image_list(images)
     named = zip(images, image_names(images), strict=True)
     return torch.cat([image_to_pixels(processor, image, name) for image, name in named])
 
 
-def global_score(model, vector: torch.Tensor) -> Score:
+def global_score(model: Any, vector: torch.Tensor) -> Score:
     """Cosine between an image and a text vector, as a function of pixels; gradients flow through it.
 
     Args:
@@ -183,7 +184,7 @@ def deletion_insertion(
     return Curves(counts.numpy() / len(grid), np.stack(deletion), np.stack(insertion))
 
 
-def agreement(first, second) -> np.ndarray:
+def agreement(first: Any, second: Any) -> np.ndarray:
     """Spearman's rank correlation between two maps of each image: float [B]; NaN where a map is constant.
 
     Args:
@@ -215,7 +216,7 @@ def stain_maps(x: torch.Tensor, grid: PatchGrid) -> torch.Tensor:
     return -F.avg_pool2d(x[:, 1:2], grid.patch)[:, 0, : grid.h, : grid.w]
 
 
-def random_weights(model, seed: int = SEED):
+def random_weights(model: Any, seed: int = SEED) -> Any:
     """A model of the same geometry that has learned nothing, for the sanity check of Adebayo et al. 2018."""
     model = unwrap(model)
     with torch.random.fork_rng(devices=[]):

@@ -87,7 +87,7 @@ def image_names(images: Sequence[Any]) -> list[str]:
     Files of one name in several folders get the folders above them, as few as tell them apart: "a/1.png", "b/1.png".
     """
     paths = [Path(image).absolute().parts[1:] if isinstance(image, (str, os.PathLike)) else None for image in images]
-    tails = Counter(path[-k:] for path in {*paths} - {None} for k in range(1, len(path) + 1))
+    tails = Counter(path[-k:] for path in {*paths} if path for k in range(1, len(path) + 1))
     names = []
     for item, path in enumerate(paths):
         if path is None:

@@ -25,6 +25,7 @@ import huggingface_hub
 import numpy as np
 import torch
 from huggingface_hub import errors as hub_errors
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -429,12 +430,13 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 # Not weights, but harmless, and often stored beside them: options, measured values, paths.
-HARMLESS = [
+HARMLESS: list[Any] = [
     argparse.Namespace,
     pathlib.PosixPath,
     pathlib.WindowsPath,
     np.dtype,
-    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
+    # What a pickled number of numpy's is made with, under its new and its old name.
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
     *(type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")),
 ]
 
@@ -487,7 +489,7 @@ def _load_adapter(model: ConceptCLIPModel, path: Path) -> Checkpoint:
     config.task_type = None
     adapted = peft.get_peft_model(model, config)
     state = {f"base_model.model.{name.removeprefix(prefix)}": tensor for name, tensor in stored.items()}
-    result = peft.set_peft_model_state_dict(adapted, state)
+    result: Any = peft.set_peft_model_state_dict(adapted, state)
     lacking = [name for name in result.missing_keys if "lora_" in name]
     adapted.merge_and_unload()
     for name, parameter in model.named_parameters():
@@ -504,16 +506,16 @@ def _load_adapter(model: ConceptCLIPModel, path: Path) -> Checkpoint:
 def _bars(progress: bool) -> Iterator[None]:
     """Progress bars of transformers and huggingface_hub as asked, and afterwards as they were."""
     before = transformers_logging.is_progress_bar_enabled()
-    hub_before = huggingface_hub.utils.are_progress_bars_disabled()
+    hub_before = are_progress_bars_disabled()
     (transformers_logging.enable_progress_bar if progress else transformers_logging.disable_progress_bar)()
     if not progress:
-        huggingface_hub.utils.disable_progress_bars()
+        disable_progress_bars()
     try:
         yield
     finally:
         (transformers_logging.enable_progress_bar if before else transformers_logging.disable_progress_bar)()
         if not hub_before:
-            huggingface_hub.utils.enable_progress_bars()
+            enable_progress_bars()
 
 
 def _folder(source: str | Path, revision: str | None, token: str | bool | None, remote_code: bool) -> Path:
@@ -685,10 +687,11 @@ def _load_remote_code(folder: Path, dtype: str | torch.dtype, device: torch.devi
             f"{folder.name} brings no code of its own for model and processor (auto_map in config.json names "
             f"{', '.join(sorted(auto_map)) or 'nothing'}). Load it with remote_code=False."
         )
-    config_class, model_class, processor_class = (
+    classes: Iterator[Any] = (
         get_class_from_dynamic_module(auto_map[name], str(folder))
         for name in ("AutoConfig", "AutoModel", "AutoProcessor")
     )
+    config_class, model_class, processor_class = classes
     config = config_class.from_pretrained(folder)
     dtype = torch.float32 if dtype == "fastest" else pick_dtype(dtype, device, config)
     model = model_class.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True)

@@ -46,7 +46,7 @@ RELEASED_SCALES = Scales(float(np.exp(4.570648)), -11.161472, float(np.exp(4.511
 """The released checkpoint's four scalars, from its parameters as printed in a public notebook; not verified here."""
 
 
-def scales(model) -> Scales:
+def scales(model: Any) -> Scales:
     """The model's four scalars, as numbers. Its parameters hold the scales' logarithms: here they are exponentiated."""
     model = unwrap(model)
     return Scales(
@@ -58,7 +58,7 @@ def scales(model) -> Scales:
 
 
 @without_autocast
-def logits(image_features: torch.Tensor, text_features: torch.Tensor, scale, bias=0.0) -> torch.Tensor:
+def logits(image_features: torch.Tensor, text_features: torch.Tensor, scale: Any, bias: Any = 0.0) -> torch.Tensor:
     """`scale * image_features @ text_features.T + bias`, as the model was trained to read cosines.
 
     Args:
@@ -118,7 +118,9 @@ def mix(local: torch.Tensor, global_: torch.Tensor, alpha: float) -> torch.Tenso
 # --- classes as vectors -----------------------------------------------------------------------------------------------
 
 
-def class_vectors(model, processor, classes, *, templates: str | Sequence[str] | None = None) -> torch.Tensor:
+def class_vectors(
+    model: Any, processor: Any, classes: Any, *, templates: str | Sequence[str] | None = None
+) -> torch.Tensor:
     """One unit vector for each class: the mean of its prompts' unit vectors, made unit length again.
 
     Args:
@@ -133,10 +135,10 @@ def class_vectors(model, processor, classes, *, templates: str | Sequence[str] |
         ValueError: as `domains.wordings` says of classes that no model could tell apart.
     """
     words, domain = _asked(classes, None, "classes")
-    return _ensemble(model, processor, words.values(), _several(templates, domain and domain.templates))
+    return _ensemble(model, processor, words.values(), _several(templates, domain.templates if domain else None))
 
 
-def _ensemble(model, processor, groups, templates: Sequence[str]) -> torch.Tensor:
+def _ensemble(model: Any, processor: Any, groups: Any, templates: Sequence[str]) -> torch.Tensor:
     """The mean direction of each group of phrases in all templates: float32 [K, D], unit length."""
     groups = [list(group) for group in groups]
     prompts = [fill(template, phrase)[0] for group in groups for phrase in group for template in templates]
@@ -208,12 +210,12 @@ def local_scores(tokens: torch.Tensor, vectors: torch.Tensor, *, recipe: str, to
 
 
 def zero_shot(
-    model,
-    processor,
-    images,
-    classes=None,
+    model: Any,
+    processor: Any,
+    images: Any,
+    classes: Any = None,
     *,
-    domain=None,
+    domain: Any = None,
     templates: str | Sequence[str] | None = None,
     alpha: float = 0.0,
     recipe: str = "zero_shot",
@@ -273,12 +275,12 @@ def zero_shot(
 
 @without_autocast
 def annotate(
-    model,
-    processor,
-    images,
-    concepts=None,
+    model: Any,
+    processor: Any,
+    images: Any,
+    concepts: Any = None,
     *,
-    domain=None,
+    domain: Any = None,
     recipe: str = "training",
     template: str | Sequence[str] | None = None,
     reference: str | Sequence[str] | bool = False,
@@ -382,7 +384,7 @@ def annotate(
     return _scored(model, processor, images, bool(alpha), score, list(words), options)
 
 
-def _pair(cosine, positive, negative, scale: float, bias: float) -> torch.Tensor:
+def _pair(cosine: Any, positive: Any, negative: Any, scale: float, bias: float) -> torch.Tensor:
     """Probability of the positive prompt: against the reference (a softmax over two is a sigmoid), or alone."""
     if negative is None:
         return (scale * cosine(positive) + bias).sigmoid()
@@ -411,7 +413,7 @@ def _denials(references: Sequence[str], words: Mapping[str, Sequence[str]]) -> l
     ]
 
 
-def _last_positions(model, processor, groups: Sequence[Sequence[str]], pad_to: int | None) -> torch.Tensor:
+def _last_positions(model: Any, processor: Any, groups: Sequence[Sequence[str]], pad_to: int | None) -> torch.Tensor:
     vectors = last_position_vectors(model, processor, [text for group in groups for text in group], pad_to=pad_to)
     return prototypes(vectors.split([len(group) for group in groups]))
 
@@ -419,7 +421,7 @@ def _last_positions(model, processor, groups: Sequence[Sequence[str]], pad_to: i
 # --- several pictures of one case -------------------------------------------------------------------------------------
 
 
-def pool(values, cases, how: str = "mean"):
+def pool(values: Any, cases: Any, how: str = "mean") -> Any:
     """Several crops (views, slices) of one case as one row: their vectors, or their scores.
 
     Args:
@@ -440,7 +442,7 @@ def pool(values, cases, how: str = "mean"):
         raise ValueError(f"how must be 'mean' or 'max', not {how!r}.")
     encoded = isinstance(values, ImageEncodings)
     names = values.names if encoded else [str(name) for name in values.index]
-    labels = pd.Series(_cases(cases, names), name="case")
+    labels = pd.Series(_cases(cases, names), dtype=object, name="case")
     order = labels.drop_duplicates()
     if not encoded:
         grouped = values.groupby(labels.to_numpy(), sort=False)
@@ -458,7 +460,7 @@ def pool(values, cases, how: str = "mean"):
     )
 
 
-def _cases(cases, names: Sequence[str]) -> list[str]:
+def _cases(cases: Any, names: Sequence[str]) -> list[str]:
     if isinstance(cases, Mapping):
         cases = pd.Series(cases, dtype=object)
     if isinstance(cases, pd.Series) and not isinstance(cases.index, pd.RangeIndex):
@@ -480,7 +482,7 @@ def _cases(cases, names: Sequence[str]) -> list[str]:
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
-def _asked(what, domain, among: str) -> tuple[dict[str, tuple[str, ...]], Domain | None]:
+def _asked(what: Any, domain: Any, among: str) -> tuple[dict[str, tuple[str, ...]], Domain | None]:
     """What is asked for, name → wordings, and the domain whose sentences it stands in."""
     if isinstance(what, Domain):
         if domain is not None:
@@ -516,14 +518,16 @@ def _check_recipe(recipe: str, known: Sequence[str]) -> None:
         raise ValueError(f"recipe must be one of {', '.join(known)}, not {recipe!r}.")
 
 
-def _scored(model, processor, images, tokens: bool, score, columns: list[str], options: dict[str, Any]) -> pd.DataFrame:
+def _scored(
+    model: Any, processor: Any, images: Any, tokens: bool, score: Any, columns: list[str], options: dict[str, Any]
+) -> pd.DataFrame:
     """The scores of all pictures, batch by batch, one row each; what could not be read in `.attrs`."""
     rows, index, failures = [], [], []
     for part in _parts(model, processor, images, tokens, options):
         rows.append(score(part))
         index += part.names
         failures += part.failures.to_dict("records")
-    table = pd.DataFrame(torch.cat(rows).numpy(), index=pd.Index(index, name="image"), columns=columns)
+    table = pd.DataFrame(torch.cat(rows).numpy(), index=pd.Index(index, dtype=object, name="image"), columns=columns)
     table.attrs["failures"] = failures
     if failures and not isinstance(images, ImageEncodings):
         warnings.warn(
@@ -534,7 +538,7 @@ def _scored(model, processor, images, tokens: bool, score, columns: list[str], o
     return table
 
 
-def _parts(model, processor, images, tokens: bool, options: dict[str, Any]) -> Iterator[ImageEncodings]:
+def _parts(model: Any, processor: Any, images: Any, tokens: bool, options: dict[str, Any]) -> Iterator[ImageEncodings]:
     """The images' encodings batch by batch; those that are encoded already in one piece."""
     if isinstance(images, ImageEncodings):
         return iter([usable(model, images, tokens=tokens)])

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import ParamSpec, TypeVar
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SEED = 0
 """The one seed of the project: `setup`, the bootstrap and every random draw in `helpers` start from it."""
@@ -67,7 +68,7 @@ def setup(seed: int = SEED) -> None:
 def quiet() -> None:
     """Silence progress bars and informational logs of transformers and huggingface_hub; errors still show."""
     import transformers
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,7 @@ def span_positions(encodings: TextEncodings, n: int, phrase: str | tuple[int, in
 # --- concepts as vectors ----------------------------------------------------------------------------------------------
 
 
-def span_vector(encodings: TextEncodings, n: int, phrase, *, offset: int = 0) -> torch.Tensor:
+def span_vector(encodings: TextEncodings, n: int, phrase: Any, *, offset: int = 0) -> torch.Tensor:
     """Mean of a prompt's projected token vectors over a phrase: float [D], **not** yet of unit length.
 
     Args:
@@ -136,9 +137,9 @@ def span_vector(encodings: TextEncodings, n: int, phrase, *, offset: int = 0) ->
 
 
 def concept_vectors(
-    model,
-    processor,
-    phrases: Sequence[str] | dict[str, Sequence[str]],
+    model: Any,
+    processor: Any,
+    phrases: Sequence[str | Sequence[str]] | dict[str, Any],
     *,
     template: str | Sequence[str] = "{}",
     offset: int = 0,
@@ -170,7 +171,9 @@ def concept_vectors(
     return F.normalize(torch.stack([part.mean(0) for part in torch.stack(means).split(sizes)]), dim=-1)
 
 
-def last_position_vectors(model, processor, prompts: Sequence[str], *, pad_to: int | None = 77) -> torch.Tensor:
+def last_position_vectors(
+    model: Any, processor: Any, prompts: Sequence[str], *, pad_to: int | None = 77
+) -> torch.Tensor:
     """The text vector of the authors' Derm7pt script: the last *position* of the token axis, projected, unit length.
 
     Their tokenizer pads to 77, so that position is padding for any shorter prompt; it has attended to the words and
@@ -181,6 +184,7 @@ def last_position_vectors(model, processor, prompts: Sequence[str], *, pad_to: i
     """
     encodings = encode_texts(model, processor, prompts, tokens=True, pad_to=pad_to)
     last = encodings.mask.sum(1) - 1 if pad_to is None else torch.full((len(encodings),), pad_to - 1)
+    assert encodings.tokens is not None  # asked for above
     return F.normalize(encodings.tokens[torch.arange(len(encodings)), last].float(), dim=-1)
 
 
@@ -243,13 +247,14 @@ class PatchGrid:
         return 0.0, right, bottom, 0.0
 
 
-def patch_grid(model) -> PatchGrid:
+def patch_grid(model: Any) -> PatchGrid:
     """The patch geometry of a model, from its configuration."""
     config = unwrap(model).config
-    return PatchGrid(*config.grid, config.vision_config.patch_size, config.vision_config.image_size)
+    h, w = config.grid
+    return PatchGrid(h, w, config.vision_config.patch_size, config.vision_config.image_size)
 
 
-def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
+def patch_shares(masks: Any, grid: PatchGrid) -> np.ndarray:
     """How much of each patch a mask covers.
 
     Args:
@@ -268,7 +273,7 @@ def patch_shares(masks, grid: PatchGrid) -> np.ndarray:
     return shares[0] if single else shares
 
 
-def box_shares(boxes, grid: PatchGrid, image_size) -> np.ndarray:
+def box_shares(boxes: Any, grid: PatchGrid, image_size: Any) -> np.ndarray:
     """How much of each patch boxes cover: what `patch_shares` is for masks.
 
     Args:
@@ -313,7 +318,7 @@ def box_shares(boxes, grid: PatchGrid, image_size) -> np.ndarray:
 
 
 def map_at_size(
-    map_,
+    map_: Any,
     grid: PatchGrid,
     image_size: tuple[int, int],
     *,
@@ -374,7 +379,7 @@ def map_at_size(
 # --- text against patches ---------------------------------------------------------------------------------------------
 
 
-def usable(model, encodings: ImageEncodings, *, tokens: bool = False) -> ImageEncodings:
+def usable(model: Any, encodings: ImageEncodings, *, tokens: bool = False) -> ImageEncodings:
     """Encodings as they are, if this model can have made them and every number in them is one.
 
     Args:
@@ -440,10 +445,10 @@ def cosine_maps(tokens: torch.Tensor, vectors: torch.Tensor, grid: tuple[int, in
 
 
 def concept_maps(
-    model,
-    processor,
-    images,
-    phrases,
+    model: Any,
+    processor: Any,
+    images: Any,
+    phrases: Any,
     *,
     template: str | Sequence[str] = "{}",
     batch_size: int = 32,
@@ -492,7 +497,7 @@ def token_maps(texts: TextEncodings, images: ImageEncodings, n: int = 0, b: int 
     return cosine_maps(patches[[b]], words[n, texts.mask[n]], images.grid)[0]
 
 
-def top_patches(map_, k: int = 5) -> list[tuple[int, float]]:
+def top_patches(map_: Any, k: int = 5) -> list[tuple[int, float]]:
     """The k largest patches of one map [h, w]: (patch number, value), largest first."""
     values = torch.as_tensor(map_, dtype=torch.float32).flatten()
     if not 1 <= k <= len(values):

@@ -9,10 +9,10 @@ import pytest
 import torch
 from reference_conceptclip import GEOMETRY, config_json, random_weights
 from safetensors.torch import save_file
+from small_model import make_model
 from torch import nn
 
 import helpers
-from conftest import make_model
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel, released
 from helpers.loading import Checkpoint, is_shipped, load_checkpoint, pick_dtype
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from small_model import make_model, make_processor
 from torch import nn
 from transformers import AutoModel, Trainer, TrainingArguments, default_data_collator, pipeline
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 import helpers
-from conftest import make_model, make_processor
 from helpers import losses
 from helpers.conceptclip import ConceptCLIPModel
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from small_model import make_model, make_processor
 
 import helpers
-from conftest import make_model, make_processor
 from helpers.encode import Options, into_store, list_items
 from helpers.encode.sources import dicom_pixels, read
 from helpers.store import Store

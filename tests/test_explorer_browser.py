@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 if there():
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver import ActionChains, Keys
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -116,7 +117,10 @@ class Widget:
         return next(b for b in self.all("button") if b.text.strip() == text)
 
     def press_button(self, text):
-        self.button(text).click()
+        """Press it when it is there; the page may be about to draw its buttons anew."""
+        redrawn = (StaleElementReferenceException, StopIteration)
+        wait = WebDriverWait(self.driver, 30, poll_frequency=0.02, ignored_exceptions=redrawn)
+        wait.until(lambda _: self.button(text).click() is None)
 
     def until(self, condition, seconds=30):
         """Wait for what is expected. The parts of an answer arrive one after the other, so none is asserted at once."""

@@ -25,7 +25,9 @@ def encodings(names=("a.png", "b.png")):
 WRITERS = {
     "text": lambda file: write_text(file, "new"),
     "csv": lambda file: write_csv(file, pd.DataFrame({"x": ["new"]})),
-    "report": lambda file: helpers.write_report(file, "new", {"Names": pd.DataFrame({"file": [NO_TEXT, "$5$"]})}),
+    "report": lambda file: helpers.write_report(
+        file, "new", {"Names": pd.DataFrame({"file": [NO_TEXT, "$5$"]}, dtype=object)}
+    ),
     "encodings": lambda file: encodings((NO_TEXT, "$5$")).save(file),
 }
 
@@ -83,10 +85,16 @@ def test_two_writers_do_not_meet(tmp_path):
 
 
 def test_names_that_are_no_text_survive(tmp_path):
-    page = helpers.write_report(tmp_path / "r.html", NO_TEXT, {NO_TEXT: [NO_TEXT, pd.DataFrame({NO_TEXT: [NO_TEXT]})]})
+    page = helpers.write_report(
+        tmp_path / "r.html",
+        NO_TEXT,
+        {NO_TEXT: [NO_TEXT, pd.DataFrame([[NO_TEXT]], columns=pd.Index([NO_TEXT], dtype=object), dtype=object)]},
+    )
     assert page.read_text("utf-8").count(r"gr\udcf6\udcdfe.png") == 6
     assert load_encodings(encodings((NO_TEXT, "a")).save(tmp_path / "e.safetensors")).names == [NO_TEXT, "a"]
-    table = pd.DataFrame({"file": [NO_TEXT, 'a "quoted", b', "=1+1", "$5$"], "label": ["None", "NA", "x\ny", "007"]})
+    table = pd.DataFrame(
+        {"file": [NO_TEXT, 'a "quoted", b', "=1+1", "$5$"], "label": ["None", "NA", "x\ny", "007"]}, dtype=object
+    )
     again = read_table(write_csv(tmp_path / "t.csv", table), key="file")
     assert again.to_dict("list") == table.to_dict("list")
     with pytest.raises(ValueError) as error:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from small_model import make_model, make_processor
 
-from conftest import make_model, make_processor
 from helpers import losses
 
 generator = torch.Generator().manual_seed(0)

@@ -277,9 +277,9 @@ def test_every_function_that_gives_an_interval_is_above():
 
 
 def test_an_interval_of_no_width_says_why():
-    assert str(helpers.accuracy(["a"] * 7, ["a"] * 7)) == "1.00 (1.00–1.00; no width: the same in all 7 images)"
+    assert str(helpers.accuracy(["a"] * 7, ["a"] * 7)) == "1.00 (1.00–1.00; all 7 images alike)"
     clusters = helpers.accuracy(["a"] * 8, ["a"] * 8, clusters=np.arange(4).repeat(2))
-    assert clusters.note == "no width: the same in all 4 clusters of 8 images"
+    assert clusters.note == "all 4 clusters alike"
     one_class = helpers.auroc([1, 1], [1, 2])
     assert one_class.note == "one class only" and np.isnan(one_class.low)
     assert m.within_group_auroc([0, 1], [1, 2], ["a", "b"]).note == "no group has both classes"

@@ -53,6 +53,7 @@ def test_a_picture_is_shown_as_the_model_sees_it(tmp_path):
     map_ax = plots.concept_map(tmp_path / "phone.png", torch.rand(4, 4))
     assert map_ax.images[1].get_extent() == pytest.approx([-0.5, 299.5, 450.5, -0.5])
     clear = Image.new("RGBA", (20, 30), (0, 0, 0, 0))
+    clear.putpixel((0, 0), (255, 255, 255, 255))  # a picture of nothing at all is refused
     for form in (clear, np.asarray(clear)):
         assert plots.to_array(form).min() == 255
     chw = np.asarray(PICTURE).transpose(2, 0, 1)
@@ -227,7 +228,7 @@ ODD = ["$5$ a_b^2 $", "gr\udcf6\udcdfe.png", "\\frac{1", "plain"]
 
 
 def test_names_are_no_formulas():
-    frame = pd.DataFrame(RNG.random((4, 4)), ODD, ODD)
+    frame = pd.DataFrame(RNG.random((4, 4)), *[pd.Index(ODD, dtype=object)] * 2)
     texts = []
     for ax in (
         *plots.show_images([PICTURE] * 4, ODD).flat,

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import f1_score
+from small_model import make_model, make_processor
 
-from conftest import make_model, make_processor
 from helpers.bloodcells import ATTRIBUTES, CELL_TYPES, CONCEPTS, TEMPLATES, attribute_counts
 from helpers.datasets import ATLAS, CELLS
 from helpers.metrics import Estimate

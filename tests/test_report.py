@@ -110,6 +110,7 @@ def test_pictures_are_upright_and_transparency_is_white(tmp_path):
     exif[0x0112] = 6  # the camera was turned
     Image.new("RGB", (400, 200), "red").save(tmp_path / "phone.jpg", exif=exif)
     clear = Image.new("RGBA", (400, 200), (0, 0, 0, 0))
+    clear.putpixel((0, 0), (255, 255, 255, 255))  # a picture of nothing at all is refused
     images = [Image.open(tmp_path / "phone.jpg"), clear]
     page = Page(helpers.report.report_html("t", {"s": [pd.DataFrame({"picture": images}), *images]}))
     assert [picture.size for picture in page.pictures()] == [(56, 112), (112, 56), (200, 400), (400, 200)]

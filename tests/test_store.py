@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from small_model import make_model, make_processor
 
 import helpers
-from conftest import make_model, make_processor
 from helpers.encode import Encoder, Options, Summary, into_store, list_items, plan
 from helpers.store import Store, faiss_index, provenance, top_k, weights_hash
 

@@ -175,7 +175,7 @@ def _red_cell_places(rng, place, crowd):
     per_area = 1.0 / (apart * apart)
     tries = int(min(90, 4 + 1.5 * crowd * per_area * (1 + unit) ** 2))
     spots = rng.uniform(-0.5 * unit, 1 + 0.5 * unit, size=(tries, 2))
-    centres = []
+    centres: list[tuple[float, float]] = []
     for x, y in spots.tolist():
         if all((x - a) * (x - a) + (y - b) * (y - b) > apart * apart for a, b in centres):
             centres.append((x, y))
@@ -524,7 +524,7 @@ def _vacuoles(scene, where, rng, stain, cell, gx, gy, inside, deep, pixel):
     radii = 0.075 + 0.08 * rng.random(400) ** 2
     clear = rng.uniform(0.82, 1.0)
     at_edge, at_core = _sample(inside, gx, gy, points), _sample(deep, gx, gy, points)
-    chosen = []
+    chosen: list[tuple[float, float, float]] = []
     for level in (-0.9, -0.2, 0.7):  # wholly in the cytoplasm if there is room, else over the edge of the nucleus
         fits = (at_edge > radii + 0.02) & (at_core < level * radii)
         for (px, py), r in zip(points[fits].tolist(), radii[fits].tolist(), strict=True):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def _polar(x, y, radius_table):
 
 
 def _lobes(x, y, centres, axes, angles, wobbles, thread, cleft):
-    inside = None
+    inside: Any = None
     for (cx, cy), (a, b), angle, (wobble, phase) in zip(centres, axes, angles, wobbles, strict=True):
         lobe = _ellipse(x, y, cx, cy, a, b, angle, wobble, phase)
         if inside is None:

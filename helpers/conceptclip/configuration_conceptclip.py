@@ -9,7 +9,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 # SigLIP SO400M with patches of 14 × 14 pixels. The activation is the exact GELU; SigLIP's own default is the tanh
 # approximation, which moves the patch tokens by 1.5e-3.
-RELEASED_VISION = {
+RELEASED_VISION: dict[str, Any] = {
     "hidden_size": 1152,
     "intermediate_size": 4304,
     "num_hidden_layers": 27,
@@ -20,7 +20,7 @@ RELEASED_VISION = {
     "layer_norm_eps": 1e-6,
 }
 # PubMedBERT has the size of BERT-base, which is also what BertConfig() gives.
-RELEASED_TEXT = {
+RELEASED_TEXT: dict[str, Any] = {
     "vocab_size": 30522,
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -109,15 +109,15 @@ class ConceptCLIPConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(BertConfig, init_kwargs=RELEASED_TEXT),
     }
 
-    vision_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    vision_config: Any = None  # what becomes a SiglipVisionConfig: a dict, one of them, or nothing
+    text_config: Any = None  # and a BertConfig
     text_pooling: Literal["mean", "cls"] = "mean"
     logit_scale_init_value: float = math.log(10.0)
     logit_bias_init_value: float = -10.0
     concept_logit_scale_init_value: float = math.log(10.0)
     concept_logit_bias_init_value: float = -10.0
 
-    def __post_init__(self, **kwargs: Any):
+    def __post_init__(self, **kwargs: Any) -> None:
         vision_cfg, text_cfg = kwargs.pop("vision_cfg", None), kwargs.pop("text_cfg", None)
         if vision_cfg is not None or text_cfg is not None:
             kwargs.pop("embed_dim", None)

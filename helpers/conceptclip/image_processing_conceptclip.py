@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_backends import PilBackend
-from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
@@ -76,7 +76,7 @@ class ConceptCLIPImageProcessor(PilBackend):
     window = None
     pixels_are = None
 
-    def _standardize_kwargs(
+    def _standardize_kwargs(  # type: ignore[override]
         self, window: Sequence[float] | None = None, pixels_are: str | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         window = None if window is None else tuple(window)
@@ -85,7 +85,7 @@ class ConceptCLIPImageProcessor(PilBackend):
     def fetch_images(self, images: Any) -> Any:
         return images  # files are opened below, where an error can name the image
 
-    def _preprocess_image_like_inputs(
+    def _preprocess_image_like_inputs(  # type: ignore[override]
         self,
         images: Any,
         *args: Any,
@@ -106,7 +106,8 @@ class ConceptCLIPImageProcessor(PilBackend):
     ) -> BatchFeature:
         crop, pad = kwargs.get("do_center_crop"), kwargs.get("do_pad")
         self.check(do_resize=do_resize, size=size, window=window, crop=crop, pad=pad)
-        factor, mean, std = rescale_factor, *((image_mean, image_std) if do_normalize else (None, None))
+        factor, mean, std = rescale_factor, image_mean if do_normalize else None, image_std if do_normalize else None
+        pixel_values: Any
         pictures = [
             self.scaled(
                 image,
@@ -183,7 +184,7 @@ class ConceptCLIPImageProcessor(PilBackend):
         Raises:
             ValueError: naming the image, what is wrong and what to do.
         """
-        wanted = None if size is None else (size.height, size.width)
+        wanted = None if size is None else (int(size.height or 0), int(size.width or 0))  # `check` wants both
         image = read_image(image, name, input_data_format, fast=fast)
         if pixels_are not in (None, "unit", "normalised"):
             raise ValueError(f"pixels_are must be 'unit' or 'normalised', not {pixels_are!r}.")
@@ -292,8 +293,8 @@ def _undone(
         raise ValueError(f"{name} holds no normalised pixels, which are floats: leave pixels_are='normalised' out.")
     if mean is None or std is None:
         raise ValueError(f"{name}: with do_normalize=False no mean and std are known to undo a normalisation with.")
-    mean, std = (torch.as_tensor(x, dtype=torch.float32, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
-    return image.to(torch.float32) * std + mean
+    image = image.to(torch.float32)
+    return image * _channels(std, image) + _channels(mean, image)
 
 
 def _check_not_normalised(
@@ -304,9 +305,8 @@ def _check_not_normalised(
 
     Undone, a normalisation of 8 bits gives whole grey levels. Of a picture in [0, 1] it gives whole and half ones.
     """
-    mean, std = (torch.as_tensor(x, dtype=image.dtype, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
     for step in (8, 1):  # a few pixels tell nearly always
-        levels = (image[:, ::step, ::step] * std + mean) * 255
+        levels = (image[:, ::step, ::step] * _channels(std, image) + _channels(mean, image)) * 255
         if (levels - levels.round()).abs().max() > 0.01:
             return
     if len(levels.round().unique()) > 16:  # a few levels may be all odd by chance
@@ -347,5 +347,10 @@ def _resize_fast(image: Image.Image | np.ndarray, size: tuple[int, int], resampl
 def _normalize(
     image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float], in_place: bool = False
 ) -> torch.Tensor:
-    mean, std = (torch.as_tensor(x, dtype=image.dtype, device=image.device).reshape(-1, 1, 1) for x in (mean, std))
-    return image.sub_(mean).div_(std) if in_place else (image - mean) / std
+    by, to = _channels(mean, image), _channels(std, image)
+    return image.sub_(by).div_(to) if in_place else (image - by) / to
+
+
+def _channels(values: float | Sequence[float], image: torch.Tensor) -> torch.Tensor:
+    """One number, or one a channel, to be computed with an image `(3, H, W)`."""
+    return torch.as_tensor(values, dtype=image.dtype, device=image.device).reshape(-1, 1, 1)

@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 from transformers import BertModel, PreTrainedModel, SiglipVisionModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .. import losses
 from . import released
@@ -52,19 +51,19 @@ class ConceptCLIPOutput(ModelOutput):
             with `hidden_states` and `attentions`, when `output_hidden_states` or `output_attentions` asked for them.
     """
 
-    image_features: torch.FloatTensor | None = None
-    text_features: torch.FloatTensor | None = None
-    logit_scale: torch.FloatTensor | None = None
-    image_token_features: torch.FloatTensor | None = None
-    text_token_features: torch.FloatTensor | None = None
-    logit_bias: torch.FloatTensor | None = None
-    concept_logit_scale: torch.FloatTensor | None = None
-    concept_logit_bias: torch.FloatTensor | None = None
-    loss: torch.FloatTensor | None = None
+    image_features: torch.Tensor | None = None
+    text_features: torch.Tensor | None = None
+    logit_scale: torch.Tensor | None = None
+    image_token_features: torch.Tensor | None = None
+    text_token_features: torch.Tensor | None = None
+    logit_bias: torch.Tensor | None = None
+    concept_logit_scale: torch.Tensor | None = None
+    concept_logit_bias: torch.Tensor | None = None
+    loss: torch.Tensor | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         # A ModelOutput leaves out what is None; the released model's dict keeps its eight keys.
         for name in KEYS:
@@ -80,24 +79,25 @@ class ConceptCLIPOutput(ModelOutput):
         return getattr(self, key) if isinstance(key, str) and key in DERIVED else super().__getitem__(key)
 
     @property
-    def logits_per_image(self) -> torch.FloatTensor | None:
+    def logits_per_image(self) -> torch.Tensor | None:
         """Scale × cosine + bias of every image with every prompt: float32 `(B, N)`; `None` without both inputs."""
-        if self.image_features is None or self.text_features is None:
+        features, scale, bias = (self.image_features, self.text_features), self.logit_scale, self.logit_bias
+        if features[0] is None or features[1] is None or scale is None or bias is None:
             return None
-        return losses.pair_logits(self.image_features, self.text_features, self.logit_scale, self.logit_bias)
+        return losses.pair_logits(features[0], features[1], scale, bias)
 
     @property
-    def logits_per_text(self) -> torch.FloatTensor | None:
+    def logits_per_text(self) -> torch.Tensor | None:
         """`logits_per_image`, transposed: float32 `(N, B)`."""
         return None if self.logits_per_image is None else self.logits_per_image.T
 
     @property
-    def image_embeds(self) -> torch.FloatTensor | None:
+    def image_embeds(self) -> torch.Tensor | None:
         """`image_features`, under the name that it has in transformers' CLIP family."""
         return self.image_features
 
     @property
-    def text_embeds(self) -> torch.FloatTensor | None:
+    def text_embeds(self) -> torch.Tensor | None:
         """`text_features`, under the name that it has in transformers' CLIP family."""
         return self.text_features
 
@@ -114,19 +114,19 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
     config: ConceptCLIPConfig
     base_model_prefix = "conceptclip"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012 (transformers' own shape)
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     # exp(4.57) is 96.6 in float32 and 95.9 after rounding to bfloat16: four numbers are not worth that.
-    _keep_in_fp32_modules_strict = ("logit_scale", "logit_bias")
+    _keep_in_fp32_modules_strict = {"logit_scale", "logit_bias"}  # noqa: RUF012
     # The loss is a mean over the batch's prompts; Trainer's count of items would scale it a second time.
     accepts_loss_kwargs = False
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         """Initialise what the two towers do not initialise themselves."""
         if isinstance(module, ConceptCLIPModel):
             for name in SCALARS:
@@ -135,7 +135,7 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, std=module.in_features**-0.5)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *model_args: Any, **kwargs: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Self:
         """
         Load weights, as in any transformers model, with two differences.
 
@@ -158,15 +158,15 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
         config = kwargs.pop("config", None)
         if not isinstance(config, ConceptCLIPConfig):
             overrides = {
-                field.name: kwargs.pop(field.name) for field in fields(cls.config_class) if field.name in kwargs
+                field.name: kwargs.pop(field.name) for field in fields(ConceptCLIPConfig) if field.name in kwargs
             }
             dtype = overrides.pop("dtype", None)
-            config = cls.config_class.from_pretrained(config or pretrained_model_name_or_path, **hub, **overrides)
+            config = ConceptCLIPConfig.from_pretrained(config or pretrained_model_name_or_path, **hub, **overrides)
             kwargs |= {} if dtype is None else {"dtype": dtype}
         with torch.device("meta"):
             shapes = {name: tuple(tensor.shape) for name, tensor in cls(copy.deepcopy(config)).state_dict().items()}
-        found = {n: tuple(t.shape) for n, t in given.items()} if files is None else released.header(files)
-        if given is not None or released.prefix_of(found) is None:
+        found = {n: tuple(t.shape) for n, t in (given or {}).items()} if files is None else released.header(files)
+        if files is None or released.prefix_of(found) is None:
             if not kwargs.get("ignore_mismatched_sizes"):
                 where = "state_dict" if given is not None else str(pretrained_model_name_or_path)
                 released.check(found, shapes, where)
@@ -175,6 +175,7 @@ class ConceptCLIPPreTrainedModel(PreTrainedModel):
         dtype = kwargs.pop("torch_dtype", None) or kwargs.get("dtype") or "auto"
         dtype = config.dtype if dtype == "auto" else dtype
         dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        assert files is not None  # a state_dict has returned above
         state_dict = released.read(files, shapes, dtype=dtype, progress=progress)
         kwargs["dtype"] = dtype or state_dict["image_proj.0.weight"].dtype
         kwargs.pop("variant", None)
@@ -219,7 +220,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype the towers compute in (the four scalars stay in float32 when half precision is loaded)."""
-        return self.image_proj[0].weight.dtype
+        return self.text_projection.weight.dtype
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -245,10 +246,10 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module):
+    def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_model.set_input_embeddings(value)
 
-    def _see(self, pixel_values: torch.Tensor, **options: Any) -> BaseModelOutputWithPooling:
+    def _see(self, pixel_values: torch.Tensor, **options: Any) -> Any:
         """The image tower, after a look at the pixels' shape: SigLIP counts patches and does not see how they lie."""
         vision, shape = self.config.vision_config, tuple(pixel_values.shape)
         if len(shape) != 4 or shape[1] != vision.num_channels or 0 in shape or min(shape[2:]) < vision.patch_size:
@@ -268,7 +269,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
                 )
         return self.vision_model(pixel_values=pixel_values, **options)
 
-    def _read(self, input_ids: torch.Tensor, **options: Any) -> BaseModelOutputWithPooling:
+    def _read(self, input_ids: torch.Tensor, **options: Any) -> Any:
         """The text tower; `pooler_output` is the pooled and projected prompt, which BERT itself does not make."""
         longest = self.config.text_config.max_position_embeddings
         if input_ids.ndim != 2 or 0 in input_ids.shape:
@@ -316,7 +317,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             )
         return {"output_hidden_states": bool(hidden_states), "output_attentions": bool(attentions)}
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def get_image_features(
         self,
         pixel_values: torch.Tensor,
@@ -339,7 +340,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         asked = self._asked(output_hidden_states, output_attentions, unknown)
         return self._see(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **asked)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def get_text_features(
         self,
         input_ids: torch.Tensor,
@@ -403,7 +404,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         pooled = outputs.pooler_output
         return (F.normalize(pooled, dim=-1) if normalize else pooled), outputs.last_hidden_state
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,

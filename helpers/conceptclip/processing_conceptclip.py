@@ -64,7 +64,9 @@ class ConceptCLIPProcessor(ProcessorMixin):
         return super().__call__(images=images, text=_prompts(text), **kwargs)
 
     @classmethod
-    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs: Any) -> list:
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: Any, processor_dict: Any = None, **kwargs: Any
+    ) -> list[Any]:
         # Whatever image processor a checkpoint names, ours reads its settings: the same geometry, without the pitfalls.
         tokenizer_kwargs = {key: value for key, value in kwargs.items() if key not in ("subfolder", "_from_auto")}
         return [

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import safe_open
 from tqdm.auto import tqdm
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file
 
 Shape = tuple[int, ...]
 
@@ -132,14 +133,14 @@ def read(
     Raises:
         ValueError: if a tensor is missing, unexpected or misshapen; all of them are listed.
     """
-    files = [Path(file) for file in files]
+    paths = [Path(file) for file in files]
     with ExitStack() as stack:
-        handles = [stack.enter_context(safe_open(file, framework="pt", backend="pread")) for file in files]
+        handles = [stack.enter_context(safe_open(file, framework="pt", backend="pread")) for file in paths]
         holder = {name: handle for handle in handles for name in handle.keys()}  # noqa: SIM118 (no iterator)
         prefix = prefix_of(holder) or ""
         found = {_without(prefix, name): tuple(handle.get_slice(name).get_shape()) for name, handle in holder.items()}
         weights = {name: shape for name, shape in found.items() if name not in IGNORED}
-        check(weights, released_shapes(shapes), str(files[0].parent))
+        check(weights, released_shapes(shapes), str(paths[0].parent))
 
         def rows(source: Source) -> torch.Tensor:
             name = prefix + source.name
@@ -166,7 +167,7 @@ def _assemble(
 
 def prefixes_of(names: Iterable[str], known: Iterable[str]) -> dict[str, int]:
     """What stands before names that are `known` ("model.", "module.", ""), and how many names it stands before."""
-    known, counts = set(known), Counter()
+    known, counts = set(known), Counter[str]()
     for name in names:
         parts = name.split(".")
         for cut in range(len(parts)):
@@ -199,7 +200,7 @@ def translate(state: Mapping[str, torch.Tensor], shapes: Mapping[str, Shape]) ->
     return translated
 
 
-def find(source: str | Path, hub: Mapping[str, Any], variant: str | None = None) -> list[str] | None:
+def find(source: str | Path, hub: Mapping[str, Any], variant: str | None = None) -> list[Path] | None:
     """
     The safetensors files of a folder or a hub id; `None` if there are none, which transformers then explains.
 
@@ -209,19 +210,26 @@ def find(source: str | Path, hub: Mapping[str, Any], variant: str | None = None)
     if variant:
         single, several = (f"{stem}.{variant}.{end}" for stem, end in (n.rsplit(".", 1) for n in (single, several)))
     try:
-        return [cached_file(source, single, **hub)]
+        return [_file(source, single, hub)]
     except OSError:
         pass
     try:
-        index = json.loads(Path(cached_file(source, several, **hub)).read_text(encoding="utf-8"))
-        return [cached_file(source, file, **hub) for file in sorted(set(index["weight_map"].values()))]
+        index = json.loads(_file(source, several, hub).read_text(encoding="utf-8"))
+        return [_file(source, file, hub) for file in sorted(set(index["weight_map"].values()))]
     except OSError:
         return None
 
 
+def _file(source: str | Path, name: str, hub: Mapping[str, Any]) -> Path:
+    found = cached_file(source, name, **hub)
+    if found is None:
+        raise FileNotFoundError(f"{source} has no {name}.")
+    return Path(found)
+
+
 def header(files: Iterable[str | Path]) -> dict[str, Shape]:
     """Names and shapes of a checkpoint's tensors, without reading them."""
-    shapes = {}
+    shapes: dict[str, Shape] = {}
     for file in files:
         with safe_open(file, framework="pt") as handle:
             shapes |= {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118

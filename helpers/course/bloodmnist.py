@@ -1,4 +1,4 @@
-"""BloodMNIST on demand: real blood cells in eight classes, for the last section of notebook 12."""
+"""BloodMNIST on demand: real blood cells in eight classes."""
 
 from __future__ import annotations
 

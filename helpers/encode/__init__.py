@@ -426,7 +426,8 @@ class _bar:
     """A bar of pictures, or nothing."""
 
     def __init__(self, total: int, shown: bool) -> None:
-        self.total, self.shown, self.bar = total, shown, None
+        self.total, self.shown = total, shown
+        self.bar: Any = None
 
     def __enter__(self) -> Callable[[int], object]:
         if not self.shown:

@@ -128,9 +128,6 @@ def run_daft(
 def _start_ray(address: str) -> None:
     """Ray without its usage report; its workers at the usual priority, not at nice 15 as by default."""
     os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault(
-        "RAY_raylet_start_wait_time_s", "120"
-    )  # a busy machine needs longer than the 30 s it is given
     try:
         import ray
     except ImportError as error:
@@ -138,4 +135,10 @@ def _start_ray(address: str) -> None:
     if not ray.is_initialized():
         runtime = {"env_vars": SILENT}
         where = {"include_dashboard": False} if address == "local" else {"address": address}
-        ray.init(runtime_env=runtime, log_to_driver=False, logging_level="error", **where)
+        try:
+            ray.init(runtime_env=runtime, log_to_driver=False, logging_level="error", **where)
+        except Exception as error:  # a plain Exception where a node does not come up in time
+            raise RuntimeError(
+                f"Ray did not start or could not be reached ({str(error).splitlines()[0]}). Try again when the machine "
+                "is less busy, or look at the address; without --address Daft needs no Ray."
+            ) from error

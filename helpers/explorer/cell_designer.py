@@ -114,7 +114,9 @@ class CellDesigner(widgets.VBox):
             control.observe(lambda change, name=name: self._set(name, change["new"]), "value")
         self.seed.observe(lambda change: self._go(seed=change["new"]), "value")
         self.stain.observe(lambda change: self._go(stain=change["new"]), "value")
-        self.starts.observe(lambda change: change["new"] and self._go(cell=typical_cell(change["new"])), "value")
+        self.starts.observe(
+            lambda change: self._go(cell=typical_cell(change["new"])) if change["new"] else None, "value"
+        )
         self.dice.on_click(lambda button: self._go(cell=sample_cell(self._random, "decorrelated")))
         self.back.on_click(lambda button: self.undo())
         self.restart.on_click(lambda button: self.reset())
@@ -164,8 +166,9 @@ class CellDesigner(widgets.VBox):
 
     def undo(self) -> None:
         """Change places with the setting before."""
-        if self.design.before is not None:
-            self._step(lambda: self.design.go(self.design.before.setting))
+        before = self.design.before
+        if before is not None:
+            self._step(lambda: self.design.go(before.setting))
 
     def sweep(self) -> None:
         """Run the sweep that the controls describe, and draw it."""

@@ -7,12 +7,14 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..datasets import Atlas, Images, load_atlas
 from ..domains import Domain
@@ -92,7 +94,10 @@ class ConceptExplorer(widgets.VBox):
         self._look_at_row = lru_cache(32)(self._encode_row)
         self._index: PatchIndex | None = None
         self.sight: Sight | None = None
-        self.shown, self.piece, self.patches, self.typed = "", None, [], []
+        self.shown = ""
+        self.piece: int | None = None
+        self.patches: list[int] = []
+        self.typed: list[str] = []
         self._build()
         super().__init__([self._layout()])
         self.reset()
@@ -145,12 +150,12 @@ class ConceptExplorer(widgets.VBox):
         widgets.jslink((self.opacity, "value"), (self.picture, "opacity"))  # answered by the browser alone
         self.picture.on_file(self._open_bytes, self._told)
         self.picture.observe(lambda change: self.select(change["new"]), "box")
-        self.cell.observe(lambda change: change["new"] >= 0 and self.look_at(change["new"]), "value")
+        self.cell.observe(lambda change: self.look_at(change["new"]) if change["new"] >= 0 else None, "value")
         self.phrase.observe(lambda change: self.show(change["new"]), "value")
         self.pieces.observe(lambda change: self._piece(change["new"]), "value")
         self.compare.observe(lambda change: self._refresh(), "value")
         for table in (self.table, self.region):
-            table.observe(lambda change: change["new"] and self.show(change["new"]), "selected")
+            table.observe(lambda change: self.show(change["new"]) if change["new"] else None, "selected")
         self.by.observe(lambda change: self._describe(), "value")
         self.search.on_click(lambda button: self.search_atlas())
         self.restart.on_click(lambda button: self.reset())
@@ -179,6 +184,7 @@ class ConceptExplorer(widgets.VBox):
 
     def _row_words(self, row: int) -> list[str]:
         """What a row is called: its id (or file), its type (or label), its split, as far as the table has them."""
+        assert self.atlas is not None  # a row is of its table
         entry = self.atlas.table.iloc[row]
         words = [entry[column] for column in ("id", "file") if column in entry][:1]
         kinds = [entry[column] for column in ("cell_type", "label") if column in entry]
@@ -202,7 +208,7 @@ class ConceptExplorer(widgets.VBox):
         if image is None:
             self.picture.status = "No picture yet: open one below, or drop it on the grey field."
             self.picture.description = "No picture yet"
-            self.picture.data = drawing.encode_picture(drawing.Image.new("RGB", (420, 300), "lightgrey"))
+            self.picture.data = drawing.encode_picture(Image.new("RGB", (420, 300), "lightgrey"))
         else:
             self.look_at(image)
         self.show(self._start["phrase"])
@@ -252,7 +258,7 @@ class ConceptExplorer(widgets.VBox):
         if self.sight is None:
             return
         with telling(self.picture):
-            patches = self.sight.patches_in(tuple(box)) if len(box) == 4 else []
+            patches = self.sight.patches_in(cast(Box, tuple(box))) if len(box) == 4 else []
             if patches == self.patches:
                 self.picture.box = list(self.sight.box_of(patches)) if patches else []
                 self._refresh()
@@ -319,11 +325,12 @@ class ConceptExplorer(widgets.VBox):
     def scores(self):
         """The table of the phrases compared: a DataFrame, as `ConceptSession.scores`."""
         texts = list(dict.fromkeys([*self.typed, *self.compare.value]))
-        return self.session.scores(self.sight, self.session.phrases(texts))
+        return self.session.scores(cast(Sight, self.sight), self.session.phrases(texts))
 
     # --- how the parts follow ---
 
     def _encode_row(self, row: int) -> Sight:
+        assert self.atlas is not None  # a row is of its table
         return self.session.look(self.atlas.images[row], " · ".join(self._row_words(row)[:2]))
 
     def _open_bytes(self, name: str, data: bytes, note: str) -> None:
@@ -342,6 +349,7 @@ class ConceptExplorer(widgets.VBox):
                 self._refresh()
 
     def _map(self):
+        assert self.sight is not None  # those who ask have looked
         phrase = self.session.phrase(self.shown)
         return self.sight.map(phrase.vector if self.piece is None else phrase.tokens[self.piece])
 
@@ -399,6 +407,7 @@ class ConceptExplorer(widgets.VBox):
             self.table.selected = self.region.selected = self.shown
 
     def _ranking(self):
+        assert self.sight is not None  # there are patches of it
         phrases = self.session.phrases(list(dict.fromkeys([*self.typed, *self.session.vocabulary])))
         return self.sight.region(self.patches, phrases, by=self.by.value)
 

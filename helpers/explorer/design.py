@@ -44,7 +44,7 @@ def typical_cell(cell_type: str) -> Cell:
     if cell_type not in CELL_TYPES:
         raise ValueError(f"There is no type {cell_type!r}: choose from {', '.join(CELL_TYPES)}.")
     counts = {cell: n for cell, n in attribute_counts().items() if cell.cell_type == cell_type}
-    return replace(max(counts, key=counts.get), cell_type=None)
+    return replace(max(counts, key=counts.__getitem__), cell_type=None)
 
 
 def follow(cell: Cell, attribute: str, value: str, *, granules: tuple[str, str] = ("small", "pink")) -> Cell:
@@ -116,7 +116,8 @@ class Design:
         self.phrases = session.phrases([CONCEPTS[key].phrases[0] for key in self.concepts])
         self.start = start or Setting(typical_cell("neutrophil"))
         self.granules = ("small", "pink")
-        self.now, self.before = self.draw(self.start), None
+        self.now = self.draw(self.start)
+        self.before: Drawn | None = None
 
     def draw(self, setting: Setting) -> Drawn:
         """Render a setting and score it; the scores are indexed by concept key."""
@@ -279,7 +280,9 @@ def sweep(
     base = getattr(setting.cell, attribute) if base is None else base
     if base not in values:
         raise ValueError(f"{attribute} has no value {base!r}: choose from {', '.join(values)}.")
-    cosines, truths, images = {"global": [], "local": []}, [], []
+    cosines: dict[str, list] = {"global": [], "local": []}
+    truths: list[list[list[float]]] = []
+    images: list = []
     for n in range(seeds):
         rng = np.random.default_rng([SEED, SWEEP_SEEDS + n])
         cell = sample_cell(rng, "decorrelated") if others == "random" else setting.cell
@@ -295,7 +298,7 @@ def sweep(
         for side, parts in cosines.items():
             parts.append([score[f"{side} cosine"] for score in scores])
         found = [truth(picture.cell, part_shares(picture.masks), picture.visible) for picture in pictures]
-        truths.append([[np.nan if t[key] is None else float(t[key]) for key in design.concepts] for t in found])
+        truths.append([[np.nan if (v := t[key]) is None else float(v) for key in design.concepts] for t in found])
         if progress:
             progress(n + 1)
     return Sweep(

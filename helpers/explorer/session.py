@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -182,6 +183,7 @@ class ConceptSession:
         if new:
             filled = [fill(self.template, text) for text in new]
             encodings = encode_texts(self.model, self.processor, [prompt for prompt, _ in filled], tokens=True)
+            assert encodings.tokens is not None  # asked for
             for n, (text, (prompt, span)) in enumerate(zip(new, filled, strict=True)):
                 real = encodings.mask[n]
                 self._known[text] = Phrase(
@@ -211,6 +213,7 @@ class ConceptSession:
         """Several pictures, in one batch."""
         names = image_names(images) if names is None else list(names)
         encoded = encode_images(self.model, self.processor, images, tokens=True)
+        assert encoded.tokens is not None  # asked for
         return [
             Sight(
                 image=as_shown(image, name),
@@ -273,8 +276,9 @@ class PatchIndex:
     ) -> PatchIndex:
         """Encode pictures; `progress` is called with the number done after each batch."""
         parts, rows, done = [], [], 0
-        options = {"batch_size": batch_size, "tokens": True, "on_error": "report"}
+        options: dict[str, Any] = {"batch_size": batch_size, "tokens": True, "on_error": "report"}
         for part in iter_image_encodings(session.model, session.processor, images, **options):
+            assert part.tokens is not None  # asked for
             parts.append(F.normalize(part.tokens.float(), dim=-1).half())
             rows.append(part.index)
             done += len(part) + len(part.failures)

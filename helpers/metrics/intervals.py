@@ -163,13 +163,11 @@ def estimate(
     if high - low < 1e-12:
         units, what = (count, "image") if clusters is None else (len(np.unique(clusters)), "cluster")
         if len(resampled) < 2:
-            note = "no width: one resample"
+            note = "one resample"
         elif units < 2:
-            note = f"no width: one {what}"
+            note = f"one {what}"
         else:
-            note = f"no width: the same in all {units} {what}s"
-            if clusters is not None and units < count:
-                note += f" of {count} images"
-            if len(np.unique(there.round(12))) > 1:
-                note = f"no width: 95% of the resamples of {units} {what}s agree"
+            # Short, since it stands behind the interval in every cell of a table.
+            alike = len(np.unique(there.round(12))) == 1
+            note = f"all {units} {what}s alike" if alike else f"95% of resamples of {units} {what}s alike"
     return Estimate(value, low, high, note, count, left_out)

@@ -33,7 +33,7 @@ def weights_hash(model: torch.nn.Module) -> str:
 
 def model_name(model: Any) -> tuple[str, str]:
     """(id, revision) of a model: hub id and commit if it came from the hub's cache, else its folder's name and ""."""
-    path = Path(getattr(unwrap(model), "name_or_path", "") or "unnamed")
+    path = Path(getattr(model, "name_or_path", "") or "unnamed")
     hub = re.search(r"models--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]+)", str(path))
     return (hub[1].replace("--", "/"), hub[2]) if hub else (path.name, "")
 
@@ -53,8 +53,7 @@ def provenance(model: Any, processor: Any, *, pixels: str = "exact", dtype: str 
         raise ValueError(f"dtype must be 'float16' or 'float32', not {dtype!r}.")
     if pixels not in ("exact", "fast"):
         raise ValueError(f"pixels must be 'exact' or 'fast', not {pixels!r}.")
-    model = unwrap(model)
-    settings = processor.image_processor.to_dict()
+    model, settings = unwrap(model), processor.image_processor.to_dict()
     kept = {key: settings.get(key) for key in ("size", "resample", "rescale_factor", "image_mean", "image_std")}
     name, revision = model_name(model)
     return {

@@ -222,7 +222,8 @@ class Store:
         """
         rows = self._pick(self.rows(), paths, "")
         features = self._gather(rows, "vector")
-        grid = tuple(int(n) for n in self.meta["grid"].split("x"))
+        down, across = (int(n) for n in self.meta["grid"].split("x"))
+        grid = (down, across)
         patches = None
         if tokens:
             there = self.extra_rows("tokens", rows)
@@ -250,7 +251,7 @@ class Store:
         there = there[there["file"].notna()].reset_index(drop=True)
         meta = self._open(self.folder / there["file"].iloc[-1]).schema_arrow.metadata
         phrases = json.loads(meta[b"concepts"])
-        index = pd.Index(image_names(there["path"].tolist()), name="image")
+        index = pd.Index(image_names(there["path"].tolist()), dtype=object, name="image")
         return pd.DataFrame(self._gather(there, "scores").float().numpy(), index=index, columns=phrases)
 
     def extra_rows(self, kind: str, rows: pd.DataFrame, name: str | None = None) -> pd.DataFrame:

@@ -1,0 +1,139 @@
+"""What another laboratory, microscope and camera would have made of the same cell.
+
+Stain and light are changed where they act: in optical density, the logarithm of how much light is taken away.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from helpers.settings import SEED
+
+NOISE = np.random.default_rng(SEED).standard_normal(2**20, np.float32)
+"""Normal noise to cut from: drawing it anew for every picture would take longer than all the rest."""
+
+LOG = np.log(np.arange(1, 257, dtype=np.float32) / 256)
+WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def other_stain(rng: np.random.Generator, pixels: np.ndarray, strength: float) -> np.ndarray:
+    """The picture with other dyes and another light.
+
+    Args:
+        rng: where every choice comes from.
+        pixels: uint8 [H, W, 3].
+        strength: 0 changes nothing, 1 is another laboratory, more is an odd one.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    some = pixels[::6, ::6].reshape(-1, 3)
+    clear = np.partition(some, -max(len(some) // 20, 1), axis=0)[-max(len(some) // 20, 1)].astype(int)
+    density = LOG[clear] - LOG[pixels]
+    # Dyes: each colour channel takes up a little of the others; saturation, hue and amount.
+    mix = np.eye(3) + strength * rng.normal(0, 0.10, (3, 3))
+    saturation = np.exp(strength * rng.normal(0, 0.35))
+    angle, axis = strength * rng.normal(0, 0.14), np.full(3, 3**-0.5)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    hue = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+    matrix = mix @ hue @ (saturation * np.eye(3) + (1 - saturation) / 3)
+    matrix *= np.exp(strength * rng.normal(0, 0.25)) * np.exp(strength * rng.normal(0, 0.12, (3, 1)))
+    density = density @ matrix.T.astype(np.float32)
+    if rng.random() < 0.4 * min(strength, 1):  # the film and the sensor: pale things paler, or dark ones less dark
+        power = np.float32(np.exp(rng.normal(0, 0.2)))
+        density = np.sign(density) * np.abs(density) ** power
+    # Light: its colour and brightness, from the picture's own towards any.
+    own = (clear + 1) / 256
+    any_light = rng.uniform(0.72, 1.0) * (1 - rng.uniform(0, 0.3) * rng.random(3))
+    share = min(strength, 1) * rng.random() ** 0.7
+    light = own ** (1 - share) * any_light**share
+    result = np.exp(np.log(light).astype(np.float32) - density)
+    if rng.random() < 0.25 * min(strength, 1):  # stray light
+        haze = np.float32(rng.uniform(0, 0.3))
+        result += haze * (np.float32(rng.uniform(0.6, 0.9)) - result)
+    return (result * 256).clip(0, 255).astype(np.uint8)
+
+
+def other_camera(rng: np.random.Generator, image: Image.Image, strength: float) -> Image.Image:
+    """Focus, resolution, sharpening, noise and JPEG; each of them in some pictures only."""
+    width, height = image.size
+    choice = rng.random() / max(min(strength, 1.0), 1e-6)
+    if choice < 0.22:
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.6))))
+    elif choice < 0.42:
+        less = rng.uniform(0.35, 0.8)
+        image = image.resize((round(width * less), round(height * less)), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    elif choice < 0.57:
+        image = image.filter(ImageFilter.UnsharpMask(float(rng.uniform(0.8, 2.5)), int(rng.integers(30, 160)), 1))
+    if rng.random() < 0.3 * strength:
+        start = int(rng.integers(len(NOISE) - width * height * 3))
+        noise = NOISE[start : start + width * height * 3].reshape(height, width, 3) * np.float32(rng.uniform(1, 10))
+        image = Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+    if rng.random() < 0.3 * strength:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(30, 92)))
+        image = Image.open(buffer)
+    return image
+
+
+def other_laboratory(rng: np.random.Generator, image: Image.Image, most: float = 1.3) -> np.ndarray:
+    """Another stain and another camera; some pictures stay nearly as they are.
+
+    Args:
+        rng: where every choice comes from.
+        image: any size, RGB.
+        most: the greatest strength.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    strength = max(rng.uniform(-0.15, most), 0.0)
+    image = Image.fromarray(other_stain(rng, np.asarray(image), strength)) if strength else image
+    image = other_camera(rng, image, strength)
+    if rng.random() < 0.01:
+        image = image.convert("L").convert("RGB")
+    return np.asarray(image)
+
+
+def look(
+    image: np.ndarray, places: np.ndarray, centre: tuple[float, float], side: float, angle: float, pixels: int
+) -> tuple[Image.Image, np.ndarray]:
+    """A turned square of a picture and of its map of places.
+
+    Args:
+        image: uint8 [H, W, 3].
+        places: uint8 [h, w], the same picture, coarser.
+        centre: (x, y) of the square in the image's pixels.
+        side: of the square, in the image's pixels.
+        angle: the turn, in radians.
+        pixels: the side to return; a multiple of 4.
+
+    Returns:
+        (image of ``pixels`` × ``pixels``, places [pixels / 4, pixels / 4]).
+    """
+    cos, sin = math.cos(angle), math.sin(angle)
+
+    def turned(source: Image.Image, factor: float, size: int, resampling) -> Image.Image:
+        step = side / factor / size
+        x, y = centre[0] / factor, centre[1] / factor
+        half = size / 2
+        a, b, d, e = step * cos, step * sin, -step * sin, step * cos
+        data = (a, b, x - (a + b) * half, d, e, y - (d + e) * half)
+        return source.transform((size, size), Image.Transform.AFFINE, data, resampling)
+
+    reach = 0.5 * side * (abs(cos) + abs(sin)) + 2
+    left, top = max(int(centre[0] - reach), 0) // 4 * 4, max(int(centre[1] - reach), 0) // 4 * 4
+    part = Image.fromarray(image[top : int(centre[1] + reach) + 1, left : int(centre[0] + reach) + 1])
+    factor = max(int(side / pixels + 0.4), 1)
+    centre_was, centre = centre, (centre[0] - left, centre[1] - top)
+    if factor > 1:  # a picture made smaller is averaged first, or its finest detail would make patterns
+        part = part.reduce(factor)
+    picture = turned(part, factor, pixels, Image.Resampling.BILINEAR)
+    centre = centre_was
+    scale = image.shape[0] / places.shape[0]
+    return picture, np.asarray(turned(Image.fromarray(places), scale, pixels // 4, Image.Resampling.NEAREST))
