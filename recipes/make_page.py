@@ -53,7 +53,7 @@ def cells() -> list[dict[str, str]]:
 def page() -> str:
     """The whole page as text; the same for the same model, pictures and sources."""
     folders = {name: ROOT / "data" / folder for name, folder in MODELS.items()}
-    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    folders = {name: folder for name, folder in folders.items() if (folder / "config.json").is_file()}
     configs = {name: json.loads((folder / "config.json").read_text("utf-8")) for name, folder in folders.items()}
     vocabulary = json.loads((folders["mini"] / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     data = {
