@@ -71,7 +71,7 @@ test-lowest: $(STAMP)
 	@$(PY) -m tools.lowest
 
 lint: $(STAMP)
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/lint-imports --no-cache | tail -4
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/lint-imports --no-cache
 
 lab: $(STAMP)
 	@$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/$(firstword $(wildcard notebooks/01_*.ipynb)) $(ARGS)

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from helpers import losses
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, ConceptCLIPModel, ConceptCLIPProcessor
 from helpers.conceptclip.convert import save
 from helpers.settings import SEED
@@ -40,7 +41,6 @@ from .real_cells import KEYS, LABORATORIES
 from .render_training import SIZE
 from .tokenizer import make_tokenizer
 
-RC_WEIGHT = 0.5
 AUXILIARY_WEIGHT = 0.5
 STAGE_ONE = 0.0744
 """The share of the steps that trains with IT-Align alone."""
@@ -77,35 +77,18 @@ def mini_config(tokenizer) -> ConceptCLIPConfig:
 # -------------------------------------------------------------------------------------------------------------- losses
 
 
-def sigmoid_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The sigmoid loss of SigLIP over all pairs whose truth is known.
-
-    Args:
-        logits: [B, N] images × texts.
-        labels: [B, N], 1 for a true pair, 0 for a false one, nan for one to leave out.
-
-    Returns:
-        −log sigmoid(±logit), summed over the images and divided by the number of texts.
-    """
-    known = ~labels.isnan()
-    signs = torch.where(labels == 1, 1.0, -1.0)
-    return -(F.logsigmoid(signs * logits) * known).sum() / labels.shape[1]
-
-
 def it_align(output, caption_truth: torch.Tensor) -> torch.Tensor:
-    """IT-Align: image against caption, by their global features."""
-    logits = output.logit_scale * output.image_features @ output.text_features.T + output.logit_bias
-    return sigmoid_loss(logits, caption_truth)
+    """IT-Align of a batch: image against caption, by their global features."""
+    return losses.it_align(
+        output.image_features, output.text_features, output.logit_scale, output.logit_bias, caption_truth
+    )
 
 
 def rc_align(output, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """RC-Align: concept spans against the best patch of each image's region."""
-    tokens = output.text_token_features[batch["span_caption"]].float()
-    concepts = F.normalize(torch.einsum("st,std->sd", batch["span_tokens"], tokens), dim=-1)
-    patches = F.normalize(output.image_token_features.float(), dim=-1)
-    cosines = torch.einsum("bpd,sd->bps", patches, concepts)
-    best = cosines.masked_fill(~batch["regions"][:, :, None], -torch.inf).amax(1)
-    return sigmoid_loss(output.concept_logit_scale * best + output.concept_logit_bias, batch["span_truth"])
+    """RC-Align of a batch: concept spans against the best patch of each image's region."""
+    concepts = losses.span_vectors(output.text_token_features, batch["span_caption"], batch["span_tokens"])
+    scale, bias = output.concept_logit_scale, output.concept_logit_bias
+    return losses.rc_align(output.image_token_features, concepts, scale, bias, batch["span_truth"], batch["regions"])
 
 
 OF_SHAPE = [KEYS.index(key) for key in SHAPES]
@@ -131,9 +114,11 @@ class Heads(torch.nn.Module):
         """
         features = output.image_features * output.image_features.shape[1] ** 0.5  # of unit variance
         logits, truths = self.concepts(features), batch["truths"]
-        concepts = sigmoid_loss(logits, truths)
+        concepts = losses.sigmoid_loss(logits, truths)
         if shapes != 1:
-            concepts = concepts + (shapes - 1) * sigmoid_loss(logits[:, OF_SHAPE], truths[:, OF_SHAPE]) * SHAPE_SHARE
+            concepts = (
+                concepts + (shapes - 1) * losses.sigmoid_loss(logits[:, OF_SHAPE], truths[:, OF_SHAPE]) * SHAPE_SHARE
+            )
         logits, parts = self.parts(output.image_token_features), batch["parts"]
         known = parts != NOBODY_KNOWS
         entropy = F.binary_cross_entropy_with_logits(logits, parts / 254, reduction="none")
@@ -275,7 +260,7 @@ def train(options: argparse.Namespace) -> None:
                     output = model(pixel_values=as_model_input(batch["pixels"]), input_ids=batch["input_ids"])
                 image_text = it_align(output, batch["caption_truth"])
                 region_concept = rc_align(output, batch) if stage_two else None
-                loss = image_text if region_concept is None else image_text + RC_WEIGHT * region_concept
+                loss = image_text if region_concept is None else image_text + losses.RC_WEIGHT * region_concept
                 shapes = 3.0 if step >= SHAPES_FROM * options.steps else 1.0
                 auxiliary = None if options.plain else heads.loss(output, batch, shapes)
                 if auxiliary is not None:
@@ -285,8 +270,8 @@ def train(options: argparse.Namespace) -> None:
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             for optimizer in optimizers:
                 optimizer.step()
-            losses = (image_text, region_concept, auxiliary)
-            values = [math.nan if value is None else value.item() for value in losses]
+            parts = (image_text, region_concept, auxiliary)
+            values = [math.nan if value is None else value.item() for value in parts]
             if not math.isfinite(values[0]):
                 raise FloatingPointError(
                     f"The loss is {values[0]} at step {step}: lower --lr and resume from {checkpoint}."

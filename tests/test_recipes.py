@@ -41,20 +41,6 @@ from recipes.tokenizer import make_tokenizer
 # -------------------------------------------------------------------------------------------------------------- losses
 
 
-def test_sigmoid_loss_by_hand():
-    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]])
-    labels = torch.tensor([[1.0, 0.0], [math.nan, 1.0]])
-    expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1)) + math.log1p(math.exp(-3))) / 2
-    assert train_mini.sigmoid_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_sigmoid_loss_is_the_papers_when_only_the_diagonal_is_true():
-    logits = torch.randn(5, 5)
-    signs = 2 * torch.eye(5) - 1
-    papers = -torch.nn.functional.logsigmoid(signs * logits).sum() / 5
-    assert train_mini.sigmoid_loss(logits, torch.eye(5)).item() == pytest.approx(papers.item(), rel=1e-6)
-
-
 def test_region_loss_takes_the_best_patch_and_the_mean_token():
     tokens = torch.zeros(1, 3, 2)
     tokens[0, 1], tokens[0, 2] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
