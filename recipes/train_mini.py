@@ -112,14 +112,14 @@ class Heads(torch.nn.Module):
 
         ``shapes`` is the weight of a concept of the nucleus's shape; the others weigh 1.
         """
-        features = output.image_features * output.image_features.shape[1] ** 0.5  # of unit variance
+        features = output.image_features.float() * output.image_features.shape[1] ** 0.5  # of unit variance
         logits, truths = self.concepts(features), batch["truths"]
         concepts = losses.sigmoid_loss(logits, truths)
         if shapes != 1:
             concepts = (
                 concepts + (shapes - 1) * losses.sigmoid_loss(logits[:, OF_SHAPE], truths[:, OF_SHAPE]) * SHAPE_SHARE
             )
-        logits, parts = self.parts(output.image_token_features), batch["parts"]
+        logits, parts = self.parts(output.image_token_features.float()), batch["parts"]
         known = parts != NOBODY_KNOWS
         entropy = F.binary_cross_entropy_with_logits(logits, parts / 254, reduction="none")
         return concepts + len(parts) * (entropy * known).sum() / known.sum()
