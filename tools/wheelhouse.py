@@ -12,12 +12,13 @@ What it cannot:
 - one folder is for one system and one minor version of Python;
 - on Linux it leaves out PyTorch, whose wheel on the package index brings gigabytes of CUDA: take the CPU build with the
   command of PyTorch's start page (Linux, Pip, CPU), with `download --dest FOLDER` in the place of `install`;
-- Macs with an Intel processor are left out: PyTorch makes no wheels for them any more.
+- Macs with an Intel processor, or with a macOS before 14, are left out: PyTorch makes no wheels for them any more.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -95,7 +96,11 @@ def wanted(resolution: str, system: System) -> list[str]:
 
 def download(system: System, python: str) -> Path:
     """Fill the system's folder; asks the package index."""
-    done = subprocess.run(resolve_command(system, python), cwd=ROOT, check=True, capture_output=True, text=True)
+    # uv takes Macs for older than PyTorch does, unless this variable says otherwise
+    environment = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    done = subprocess.run(
+        resolve_command(system, python), cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env=environment
+    )
     folder = FOLDER / system.name
     folder.mkdir(parents=True, exist_ok=True)
     folder.with_suffix(".txt").write_text("\n".join(wanted(done.stdout, system)) + "\n", encoding="utf-8")
@@ -124,7 +129,8 @@ def main(argv: list[str] | None = None) -> int:
         listed = shlex.join(["python", *resolve_command(system, args.python)[1:]])
         print(f"{system.name}, Python {args.python}: with a network, in the repository")
         print(f"  python -m tools.wheelhouse {system.name} --python {args.python} --download")
-        print(f"which does\n  {listed}\n  {shlex.join(download_command(system, args.python))}")
+        before = "MACOSX_DEPLOYMENT_TARGET=14.0 " if system.name == "macos" else ""
+        print(f"which does\n  {before}{listed}\n  {shlex.join(download_command(system, args.python))}")
         if system.name == "linux":
             print(
                 f"and not PyTorch: its CPU build goes into {FOLDER.relative_to(ROOT).as_posix()}/linux by the command"
