@@ -4,7 +4,7 @@
 # make lint     ruff, mypy, and the layers of helpers
 # make lab      JupyterLab, at the first notebook
 # make refresh  execute the notebooks in place and clean them, after a change that is meant to change their output
-# make doctor   what works on this machine, and what to do about what does not
+# make doctor  what works on this machine, what to do about what does not, and a line to hand in
 #
 # PYTHON=python3.12 make run    chooses the interpreter;  make clean  forgets the environment and all that was built.
 # The first call installs the exact versions of constraints.txt into .venv. After that nothing here uses the network.
@@ -77,7 +77,7 @@ lab: $(STAMP)
 	@$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/$(firstword $(wildcard notebooks/01_*.ipynb)) $(ARGS)
 
 doctor: $(STAMP)
-	@$(PY) -m helpers.doctor
+	@$(PY) -m helpers.doctor $(ARGS)
 
 clean:
 	rm -rf $(VENV) build

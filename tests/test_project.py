@@ -66,6 +66,43 @@ def test_conda_says_the_same():
     assert extras == INSTALLED_EXTRAS
 
 
+def test_binder_says_the_same_with_the_cpu_build():
+    binder = yaml.safe_load((ROOT / "binder" / "environment.yml").read_text(encoding="utf-8"))
+    found = {
+        req.name: req.specifier for req in map(Requirement, (d.replace("=3.", "==3.") for d in binder["dependencies"]))
+    }
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(str(found.pop("python"))[2:])
+    assert not found.pop("pip") and found.pop("setuptools")
+    assert found.pop("pytorch-cpu") == {req.name: req.specifier for req in REQUIRED}["torch"]
+    assert found == {req.name: req.specifier for req in REQUIRED if req.name != "torch"}, (
+        "and nothing that only tests need"
+    )
+    for script in ("postBuild", "start"):
+        assert (ROOT / "binder" / script).stat().st_mode & 0o100, f"repo2docker runs binder/{script}"
+
+
+def test_other_systems_are_tested_with_the_commands_of_the_readme():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))["jobs"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert re.findall(r"(?m)^(make (?:run|test))\b", readme)[:2] == commands["make"] == ["make run", "make test"]
+    powershell = re.search(r"```powershell\n(.*?)```", readme, re.DOTALL)[1].splitlines()
+    assert powershell[-1].startswith(".venv\\Scripts\\jupyter lab"), "it opens a window, so no test runs it"
+    assert commands["windows"] == [*powershell[:-1], r".venv\Scripts\python -m pytest tests"]
+
+
+def test_contributing_names_every_room():
+    """The layout in CONTRIBUTING is the folders that there are, and the rooms of helpers are those of the contract."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    layout = re.search(r"```text\n(.*?)```", text, re.DOTALL)[1]
+    named = set(re.findall(r"(?m)^(\.?[\w-]+)/", layout))
+    there = {path.relative_to(ROOT).parts[0] for path in tracked() if len(path.relative_to(ROOT).parts) > 1}
+    assert named == there
+    rooms = re.findall(r"[a-z_]+", " ".join(re.findall(r"(?m)^  (\w+(?:, \w+)*)  ", layout)))
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    assert sorted(rooms) == sorted(re.sub(r"[()]", "", layer) for layer in contract[0]["layers"])
+
+
 def test_pins_lie_in_the_ranges():
     pinned = pins()
     for req in WANTED:

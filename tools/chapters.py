@@ -23,7 +23,7 @@ FIRST_CELL = re.compile(
     r"\*\*(?P<question>[^*\n]+\?)\*\*\n\n"
     r"(?P<summary>.+?)\n\n"
     r"You will be able to:?\n+(?P<goals>(?:[-*] [^\n]+\n(?:  [^\n]+\n)*){3,5})\n"
-    r"\*Time\* (?P<minutes>\d+) minutes · \*Memory\* (?P<memory>[^·\n]+) · "
+    r"\*Time\* (?P<core>\d+) minutes(?: core, (?P<whole>\d+) whole)? · \*Memory\* (?P<memory>[^·\n]+) · "
     r"\*Data\* (?P<data>[^·\n]+) · \*Model\* (?P<model>[^·\n]+)\Z",
     re.DOTALL,
 )
@@ -38,7 +38,10 @@ class Chapter:
     title: str
     question: str
     summary: str
+    core: int
+    """Minutes of the core; what the first cell says, and `tools.minutes` counts."""
     minutes: int
+    """Minutes of all of it."""
 
     @classmethod
     def read(cls, path: Path) -> Chapter:
@@ -48,10 +51,11 @@ class Chapter:
             raise ValueError(
                 f"{path.name}: its first cell must be '# NN Title', a paragraph that is one question in bold, "
                 "one or two sentences, 'You will be able to' with three to five points, and a last line "
-                "'*Time* N minutes · *Memory* … · *Data* … · *Model* …'; CONTRIBUTING.md shows one."
+                "'*Time* N minutes core, N whole · *Memory* … · *Data* … · *Model* …'; CONTRIBUTING.md shows one."
             )
         text = {name: " ".join(match[name].split()) for name in ("title", "question", "summary")}
-        return cls(path, match["number"], minutes=int(match["minutes"]), **text)
+        core, whole = int(match["core"]), int(match["whole"] or match["core"])
+        return cls(path, match["number"], core=core, minutes=whole, **text)
 
     @property
     def solutions(self) -> Path:

@@ -4,8 +4,9 @@
     python -m tools.notebooks refresh [NOTEBOOK ...]   execute in place and clean, solutions too; renew README's table
     python -m tools.notebooks render [NOTEBOOK ...]    render the outputs that are stored in the notebooks
     python -m tools.notebooks table                    only README's table of chapters
+    python -m tools.notebooks student [--path NAME]    for learners: no outputs, no solutions, on a path the rest cut
 
-It calls `tools.api` and `tools.pages`, and all read `tools.chapters`.
+It calls `tools.api`, `tools.pages` and `tools.student`, and all read `tools.chapters`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import api, pages
+from tools import api, pages, student
 from tools.chapters import BUILD, README, ROOT, SOLUTIONS, WIDGET, chapters, everything
 
 TABLE = re.compile(r"(<!-- chapters: .*? -->\n).*?(<!-- end of chapters -->)", re.DOTALL)
@@ -109,10 +110,10 @@ def labels(paths: list[Path]) -> Iterable[tuple[Path, str]]:
 
 def chapter_table() -> str:
     """The README's table of chapters, from their first cells."""
-    lines = ["| | Notebook | The question it answers | Minutes |", "|---|---|---|---|"]
+    lines = ["| | Notebook | The question it answers | Core, minutes | Whole |", "|---|---|---|---|---|"]
     for chapter in chapters():
         link = f"[{chapter.title}]({chapter.path.relative_to(ROOT).as_posix()})"
-        lines.append(f"| {chapter.number} | {link} | {chapter.question} | {chapter.minutes} |")
+        lines.append(f"| {chapter.number} | {link} | {chapter.question} | {chapter.core} | {chapter.minutes} |")
     return "\n".join(lines) + "\n"
 
 
@@ -180,18 +181,35 @@ def render(paths: list[Path]) -> list[str]:
     return []
 
 
+def for_learners(path: str | None) -> list[str]:
+    """The zip for learners, of all notebooks or of a path."""
+    student.write(path)
+    return []
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__.split("\n\n")[0])
-    parser.add_argument("command", choices=["run", "refresh", "render", "table"])
+    parser.add_argument("command", choices=["run", "refresh", "render", "table", "student"])
     parser.add_argument("notebooks", nargs="*", type=Path, help="only these; all of them if none is named")
+    parser.add_argument("--path", help="with student: a path of tools/paths.toml, such as three-hours")
     args = parser.parse_args(argv)
+    if args.command == "student" and args.notebooks:
+        parser.error("student takes no notebooks, but --path")
+    if args.path and args.command != "student":
+        parser.error("--path goes with student")
     paths = [path.resolve() for path in args.notebooks]
     for path in paths:
         if not path.is_file():
             parser.error(f"no such notebook: {path}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["CONCEPTCLIP_PROGRESS"] = "off"  # what is executed here was not solved by a reader
-    commands = {"run": run, "refresh": refresh, "render": render, "table": lambda _: update_readme()}
+    commands = {
+        "run": run,
+        "refresh": refresh,
+        "render": render,
+        "table": lambda _: update_readme(),
+        "student": lambda _: for_learners(args.path),
+    }
     try:
         problems = commands[args.command](paths)
     except ValueError as error:
