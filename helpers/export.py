@@ -3,8 +3,8 @@
     python -m helpers.export data/conceptclip-mini --out onnx
     python -m helpers.export JerrryNie/ConceptCLIP --out onnx
 
-The folder then holds `image.onnx` and `text.onnx`, the processor's and tokenizer's files, and `export.json` with the four
-scalars, the opset and the largest difference from torch. Each tower takes any number of inputs, prompts of any length.
+The folder then holds `image.onnx` and `text.onnx`, the processor's and tokenizer's files, and `export.json` with the
+four scalars, the opset and the largest difference from torch. Each tower takes any number of inputs, prompts of any length.
 Needs `pip install -e '.[export]'`.
 """
 
@@ -82,7 +82,8 @@ def export(
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is missing.
-        ValueError: another dtype, device or opset; a folder with something in it; outputs that differ by more than `TOLERANCE`.
+        ValueError: another dtype, device or opset; a folder with something in it; outputs that differ by more than
+            `TOLERANCE`.
     """
     _check_packages()
     weight = model.text_projection.weight
@@ -128,8 +129,8 @@ def export(
     (folder / "export.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if bad := {name: value for name, value in differences.items() if not value <= TOLERANCE}:
         raise ValueError(
-            f"These outputs differ from torch's by more than {TOLERANCE}: {bad}. Do not use the files in {folder.name}; "
-            "try another version of onnxruntime or another opset."
+            f"These outputs differ from torch's by more than {TOLERANCE}: {bad}. Do not use the files in "
+            f"{folder.name}; try another version of onnxruntime or another opset."
         )
     return differences
 
@@ -164,10 +165,8 @@ def _write(
     opset: int,
     scalars: Mapping[str, float],
 ) -> None:
-    used = (
-        [*tower.model.vision_model.parameters()] if name == "pixel_values" else [*tower.model.text_model.parameters()]
-    )
-    size = sum(weight.numel() * weight.element_size() for weight in used)
+    used = tower.model.vision_model if name == "pixel_values" else tower.model.text_model
+    size = sum(weight.numel() * weight.element_size() for weight in used.parameters())
     levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
     for quieted in levels:
         logging.getLogger(quieted).setLevel(logging.ERROR)
