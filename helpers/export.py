@@ -4,8 +4,8 @@
     python -m helpers.export JerrryNie/ConceptCLIP --out onnx
 
 The folder then holds `image.onnx` and `text.onnx`, the processor's and tokenizer's files, and `export.json` with the
-four scalars, the opset and the largest difference from torch. Each tower takes any number of inputs, prompts of any length.
-Needs `pip install -e '.[export]'`.
+four scalars, the opset and the largest difference from torch. Each tower takes any number of inputs, and prompts of
+any length. Needs `pip install -e '.[export]'`.
 """
 
 from __future__ import annotations
