@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -23,8 +23,8 @@ from matplotlib.text import Text
 from .files import printable
 from .images import as_image_list, as_shown
 from .labels import by_name, pairs
-from .settings import PALETTE
-from .tokens import PatchGrid
+from .settings import PALETTE, SEED
+from .tokens import PatchGrid, piece_table
 
 SEQUENTIAL = "viridis"
 TABLE = "cividis"
@@ -245,6 +245,29 @@ def concept_map(
     return _bare(ax, title)
 
 
+def component_rows(images: Any, colours: Any) -> np.ndarray:
+    """Pictures above their patches in colours: all three components as red, green and blue, then the first alone.
+
+    Args:
+        images: B images, as in `helpers.encode_images`.
+        colours: float [B, h, w, 3] in [0, 1].
+
+    Returns:
+        array of Axes [3, B].
+    """
+    images, values = as_image_list(images), _values(colours)
+    if values.ndim != 4 or values.shape[::3] != (len(images), 3):
+        raise ValueError(f"colours {values.shape} must be [{len(images)} images, h, w, 3].")
+    axes = image_axes(3 * len(images), columns=len(images), size=1.7, titled=False)
+    for k, image in enumerate(images):
+        for ax, picture in zip(axes[:, k], (image, values[k], values[k, ..., 0]), strict=True):
+            ax.imshow(to_array(picture), cmap=SEQUENTIAL)
+            _bare(ax)
+    for ax, name in zip(axes[:, 0], ("picture", "three components", "the first alone"), strict=True):
+        ax.set_ylabel(name, fontsize=10)
+    return axes
+
+
 def concept_map_grid(
     images: Any,
     maps: Any,
@@ -326,6 +349,32 @@ def token_patch_matrix(
         for x in np.arange(width, values.shape[1], width):
             ax.axvline(x - 0.5, color="white", lw=0.3, alpha=0.6)
     ax.figure.colorbar(shown, ax=ax, label="cosine", pad=0.02)
+    return ax
+
+
+def piece_grid(texts: Any, prompts: Sequence[int] | None = None, *, ax: Axes | None = None) -> Axes:
+    """Prompts as columns of their pieces, coloured by kind: word, continued, unknown, special, padding (white).
+
+    Args:
+        texts: TextEncodings, from `helpers.encode_texts`.
+        prompts: the numbers of those to show; by default all.
+        ax: where to draw.
+    """
+    kinds = ["word", "continued", "unknown", "special", "padding"]
+    prompts = range(len(texts.pieces)) if prompts is None else prompts
+    tables = [piece_table(texts, n) for n in prompts]
+    coded = np.array([[kinds.index(kind) for kind in table["kind"]] for table in tables]).T  # (T, N)
+    colors = ListedColormap([*sns.color_palette("pastel")[:3], "lightgrey", "white"])
+    positions, columns = coded.shape
+    ax = _ax(ax, (1.02 * columns + 0.6, 0.29 * positions + 0.6))
+    ax.pcolormesh(coded, cmap=colors, vmin=-0.5, vmax=4.5, edgecolors="white", lw=2)
+    for column, table in enumerate(tables):
+        for row, piece in enumerate(table["piece"]):
+            text = ax.text(column + 0.5, row + 0.5, printable(piece), ha="center", va="center", fontsize=10)
+            _literal(text)
+    ax.set(xlabel="prompt", ylabel="position", ylim=(positions, 0))
+    ax.set_xticks(np.arange(columns) + 0.5, list(map(str, prompts)))
+    ax.set_yticks(np.arange(positions) + 0.5, list(map(str, range(positions))))
     return ax
 
 
@@ -502,6 +551,57 @@ def score_bars(
     return ax
 
 
+def answers(
+    images: Any,
+    scores: pd.DataFrame,
+    titles: Sequence[str] | None = None,
+    *,
+    truth: Sequence[str] | None = None,
+    label: str = "share",
+    size: float = 2.7,
+) -> np.ndarray:
+    """Pictures side by side, each with the bars of its scores below.
+
+    Args:
+        images: B images, as in `helpers.encode_images`; or one alone.
+        scores: DataFrame [B, K] of scores between 0 and 1, e.g. of `helpers.zero_shot`; columns name the bars.
+        titles: B texts above the pictures.
+        truth: of each picture the column that is true, drawn in the second colour.
+        label: of the bars' axis.
+        size: inches of one picture.
+
+    Returns:
+        array of Axes [2, B].
+
+    Raises:
+        ValueError: another number of scores, titles or true names than of images; a true name that is no column.
+    """
+    images = as_image_list(images)
+    for what, given in (("scores", scores), ("titles", titles), ("truth", truth)):
+        if given is not None and len(given) != len(images):
+            raise ValueError(f"{what}: {len(given)} for {len(images)} images. Give one for each image.")
+    if unknown := [name for name in truth if name not in scores.columns] if truth is not None else []:
+        raise ValueError(f"truth names {unknown[0]!r}, which is none of {', '.join(map(repr, scores.columns))}.")
+    count, bars = len(images), scores.shape[1]
+    wide = 0.09 * max(map(len, map(str, scores.columns)))  # the names stand once, at the left
+    _, axes = plt.subplots(
+        2,
+        count,
+        figsize=(count * size + wide, size + 0.7 + 0.3 * bars),
+        height_ratios=[size, 0.4 + 0.3 * bars],
+        squeeze=False,
+        layout="constrained",
+    )
+    for k, image in enumerate(images):
+        show_image(image, None if titles is None else titles[k], ax=axes[0, k])
+        names = [] if truth is None else [truth[k]]
+        score_bars(scores.iloc[k], highlight=names, label=label, ax=axes[1, k])
+        axes[1, k].set(xlim=(0, 1.3), xticks=[0, 0.5, 1])
+        if k:
+            axes[1, k].set_yticklabels([])
+    return axes
+
+
 def confusion(truth: Any, predicted: Any, classes: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
     """Confusion matrix: rows are the truth, colours its shares, numbers are counts.
 
@@ -604,6 +704,31 @@ def estimates(table: pd.DataFrame, *, label: str = "AUROC", line: float | None =
     if count > 1:
         _literal(*ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9).get_texts())
     sns.despine(ax=ax)
+    return ax
+
+
+def familiarity(known: Any, others: dict[str, float], *, line: float | None = None, ax: Axes | None = None) -> Axes:
+    """How near known pictures are to each other (dots), and how near some others are to them (named signs).
+
+    Args:
+        known: float [N], of each known picture the cosine with its nearest other one.
+        others: name -> cosine with the nearest known picture.
+        line: a value to mark.
+        ax: where to draw.
+    """
+    known = _values(known)
+    ax = _ax(ax, (6.6, 2.4))
+    heights = np.random.default_rng(SEED).uniform(-0.3, 0.3, len(known))  # so that the dots do not hide each other
+    ax.scatter(known, heights, s=22, alpha=0.6, label="known pictures")
+    signs = ["s", "^", "D", "X", "P", "v"]
+    for k, (name, value) in enumerate(others.items()):
+        sign = signs[k % len(signs)]
+        ax.scatter(float(value), 0, s=110, marker=sign, edgecolor="black", zorder=3, label=printable(name))
+    if line is not None:
+        ax.axvline(line, color="black", ls="--", lw=1)
+    ax.set(yticks=[], ylim=(-0.6, 0.6), xlabel="cosine with the nearest known picture")
+    _literal(*ax.legend(loc="upper left", bbox_to_anchor=(1, 1)).get_texts())
+    sns.despine(ax=ax, left=True)
     return ax
 
 
