@@ -8,6 +8,7 @@ middle for signed values, seaborn's "colorblind" palette for categories. Call `p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -476,6 +477,62 @@ def similarity_heatmap(
     plt.setp(ax.get_yticklabels(), rotation=0)
     ax.set(xlabel="", ylabel="")
     _literal(*ax.get_xticklabels(), *ax.get_yticklabels())
+    return ax
+
+
+def pair_matrix(
+    images: Any,
+    texts: Sequence[str],
+    values: Any,
+    *,
+    true: Any = None,
+    label: str = "sigmoid",
+    limits: tuple[float, float] = (0.0, 1.0),
+    fmt: str = ".2f",
+    size: float = 0.9,
+    ax: Axes | None = None,
+) -> Axes:
+    """Every picture (columns, as thumbnails) against every text (rows): one coloured field with its number a pair.
+
+    Args:
+        images: B images, as in `helpers.encode_images`.
+        texts: N row labels; long ones are broken into lines.
+        values: float [B, N], pictures x texts, as `helpers.logits` gives them.
+        true: [B, N]; where it is 1 (or True) the pair is true and gets an orange frame.
+        label: of the colour bar.
+        limits, fmt: of colours and numbers.
+        size: inches of one thumbnail.
+        ax: where to draw.
+
+    Raises:
+        ValueError: `values` or `true` are not [pictures, texts].
+    """
+    arrays, table = [to_array(image) for image in as_image_list(images)], _values(values)
+    shape = len(arrays), len(texts)
+    marks = np.zeros(shape) if true is None else _values(true)
+    for name, given in (("values", table), ("true", marks)):
+        if given.shape != shape:
+            raise ValueError(f"{name} {given.shape} must be {shape}: one for each of the pictures and of the texts.")
+    lines = ["\n".join(wrap(printable(text), 24)) or " " for text in texts]
+    ax = _ax(ax, (2.4 + size * shape[0], 0.3 + size + 0.46 * shape[1]))
+    tall = size / 0.46  # a thumbnail is as wide as a column, and so many rows high
+    shown = ax.imshow(table.T, cmap=TABLE, vmin=limits[0], vmax=limits[1], aspect="auto")
+    middle = np.mean(limits)
+    for (b, n), value in np.ndenumerate(table):
+        colour = "white" if value < middle else "black"
+        ax.text(b, n, format(value, fmt), color=colour, ha="center", va="center", fontsize=11)
+        if marks[b, n] == 1:
+            frame = {"fill": False, "lw": 3, "ec": sns.color_palette(PALETTE)[3]}
+            ax.add_patch(Rectangle((b - 0.46, n - 0.42), 0.92, 0.84, **frame))
+    for b, array in enumerate(arrays):
+        box_ = (b - 0.47, b + 0.47, -0.6, -0.6 - 0.94 * tall)
+        ax.imshow(array, extent=box_, aspect="auto", cmap="gray" if array.ndim == 2 else None)
+    ax.set(xlim=(-0.5, shape[0] - 0.5), ylim=(shape[1] - 0.5, -0.65 - 0.94 * tall), xticks=[])
+    ax.set_yticks(range(shape[1]), lines, fontsize=11)
+    _literal(*ax.get_yticklabels())
+    ax.tick_params(length=0)
+    sns.despine(ax=ax, left=True, bottom=True)
+    ax.figure.colorbar(shown, ax=ax, label=label, pad=0.02, shrink=0.7)
     return ax
 
 

@@ -335,3 +335,24 @@ def test_familiarity():
     known, cat, eye = (dots.get_offsets() for dots in ax.collections)
     assert known[:, 0].tolist() == pytest.approx([0.8, 0.9]) and (cat[0, 0], eye[0, 0]) == pytest.approx((0.2, 0.3))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["known pictures", "cat", "eye"]
+
+
+def test_a_pair_matrix_puts_each_number_under_its_picture_and_beside_its_text():
+    pictures = [np.full((8, 8, 3), k * 40, np.uint8) for k in range(3)]
+    values = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
+    ax = helpers.plots.pair_matrix(pictures, ["one", "$two$"], values, true=[[0, 1], [0, 0], [1, 0]])
+    numbers = {tuple(map(float, text.get_position())): text.get_text() for text in ax.texts}
+    assert numbers == {(b, n): f"{values[b, n]:.2f}" for b in range(3) for n in range(2)}
+    frames = {(round(patch.get_x() + 0.46), round(patch.get_y() + 0.42)) for patch in ax.patches}
+    assert frames == {(0, 1), (2, 0)}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "$two$"]
+    assert len(ax.images) == 1 + len(pictures)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"values": np.zeros((2, 3))}, {"values": np.zeros((3, 2)), "true": np.zeros((2, 3))}]
+)
+def test_a_pair_matrix_refuses_a_table_on_its_side(wrong):
+    pictures = [np.zeros((8, 8, 3), np.uint8)] * 3
+    with pytest.raises(ValueError, match=r"must be \(3, 2\)"):
+        helpers.plots.pair_matrix(pictures, ["one", "two"], **wrong)
