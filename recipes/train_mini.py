@@ -309,8 +309,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--bfloat16",
         action=argparse.BooleanOptionalAction,
         default=torch.cuda.is_available() or torch.cpu._is_amx_tile_supported(),
-        help="compute the towers in bfloat16: twice as fast on a GPU or a CPU with units for it (AMX), ten times slower "
-        "on other CPUs; the default is what this machine is good at",
+        help="compute the towers in bfloat16: twice as fast on a GPU or a CPU with units for it (AMX), ten times "
+        "slower on other CPUs; the default is what this machine is good at",
     )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=150)

@@ -339,7 +339,8 @@ def test_everything_by_keyboard(opened):
     opened.switch_to.active_element.send_keys(Keys.SHIFT, Keys.ARROW_DOWN)
     until(opened, "return $('#box-place').textContent.includes('Rows 6 to 10, columns 6 to 9')")
     rows = opened.execute_script(
-        "return [...document.querySelectorAll('#box-tables td:last-child')].map((td) => Number(td.textContent.replace('−', '-')))"
+        "return [...document.querySelectorAll('#box-tables td:last-child')]"
+        ".map((td) => Number(td.textContent.replace('−', '-')))"
     )
     assert len(rows) == 8 and rows == sorted(rows, reverse=True)
     opened.execute_script("$('#figures canvas').focus()")
