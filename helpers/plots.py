@@ -8,6 +8,7 @@ middle for signed values, seaborn's "colorblind" palette for categories. Call `p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -23,8 +24,8 @@ from matplotlib.text import Text
 from .files import printable
 from .images import as_image_list, as_shown
 from .labels import by_name, pairs
-from .settings import PALETTE
-from .tokens import PatchGrid
+from .settings import PALETTE, SEED
+from .tokens import PatchGrid, piece_table
 
 SEQUENTIAL = "viridis"
 TABLE = "cividis"
@@ -245,6 +246,29 @@ def concept_map(
     return _bare(ax, title)
 
 
+def component_rows(images: Any, colours: Any) -> np.ndarray:
+    """Pictures above their patches in colours: all three components as red, green and blue, then the first alone.
+
+    Args:
+        images: B images, as in `helpers.encode_images`.
+        colours: float [B, h, w, 3] in [0, 1].
+
+    Returns:
+        array of Axes [3, B].
+    """
+    images, values = as_image_list(images), _values(colours)
+    if values.ndim != 4 or values.shape[::3] != (len(images), 3):
+        raise ValueError(f"colours {values.shape} must be [{len(images)} images, h, w, 3].")
+    axes = image_axes(3 * len(images), columns=len(images), size=1.7, titled=False)
+    for k, image in enumerate(images):
+        for ax, picture in zip(axes[:, k], (image, values[k], values[k, ..., 0]), strict=True):
+            ax.imshow(to_array(picture), cmap=SEQUENTIAL)
+            _bare(ax)
+    for ax, name in zip(axes[:, 0], ("picture", "three components", "the first alone"), strict=True):
+        ax.set_ylabel(name, fontsize=10)
+    return axes
+
+
 def concept_map_grid(
     images: Any,
     maps: Any,
@@ -326,6 +350,32 @@ def token_patch_matrix(
         for x in np.arange(width, values.shape[1], width):
             ax.axvline(x - 0.5, color="white", lw=0.3, alpha=0.6)
     ax.figure.colorbar(shown, ax=ax, label="cosine", pad=0.02)
+    return ax
+
+
+def piece_grid(texts: Any, prompts: Sequence[int] | None = None, *, ax: Axes | None = None) -> Axes:
+    """Prompts as columns of their pieces, coloured by kind: word, continued, unknown, special, padding (white).
+
+    Args:
+        texts: TextEncodings, from `helpers.encode_texts`.
+        prompts: the numbers of those to show; by default all.
+        ax: where to draw.
+    """
+    kinds = ["word", "continued", "unknown", "special", "padding"]
+    prompts = range(len(texts.pieces)) if prompts is None else prompts
+    tables = [piece_table(texts, n) for n in prompts]
+    coded = np.array([[kinds.index(kind) for kind in table["kind"]] for table in tables]).T  # (T, N)
+    colors = ListedColormap([*sns.color_palette("pastel")[:3], "lightgrey", "white"])
+    positions, columns = coded.shape
+    ax = _ax(ax, (1.02 * columns + 0.6, 0.29 * positions + 0.6))
+    ax.pcolormesh(coded, cmap=colors, vmin=-0.5, vmax=4.5, edgecolors="white", lw=2)
+    for column, table in enumerate(tables):
+        for row, piece in enumerate(table["piece"]):
+            text = ax.text(column + 0.5, row + 0.5, printable(piece), ha="center", va="center", fontsize=10)
+            _literal(text)
+    ax.set(xlabel="prompt", ylabel="position", ylim=(positions, 0))
+    ax.set_xticks(np.arange(columns) + 0.5, list(map(str, prompts)))
+    ax.set_yticks(np.arange(positions) + 0.5, list(map(str, range(positions))))
     return ax
 
 
@@ -430,6 +480,62 @@ def similarity_heatmap(
     return ax
 
 
+def pair_matrix(
+    images: Any,
+    texts: Sequence[str],
+    values: Any,
+    *,
+    true: Any = None,
+    label: str = "sigmoid",
+    limits: tuple[float, float] = (0.0, 1.0),
+    fmt: str = ".2f",
+    size: float = 0.9,
+    ax: Axes | None = None,
+) -> Axes:
+    """Every picture (columns, as thumbnails) against every text (rows): one coloured field with its number a pair.
+
+    Args:
+        images: B images, as in `helpers.encode_images`.
+        texts: N row labels; long ones are broken into lines.
+        values: float [B, N], pictures x texts, as `helpers.logits` gives them.
+        true: [B, N]; where it is 1 (or True) the pair is true and gets an orange frame.
+        label: of the colour bar.
+        limits, fmt: of colours and numbers.
+        size: inches of one thumbnail.
+        ax: where to draw.
+
+    Raises:
+        ValueError: `values` or `true` are not [pictures, texts].
+    """
+    arrays, table = [to_array(image) for image in as_image_list(images)], _values(values)
+    shape = len(arrays), len(texts)
+    marks = np.zeros(shape) if true is None else _values(true)
+    for name, given in (("values", table), ("true", marks)):
+        if given.shape != shape:
+            raise ValueError(f"{name} {given.shape} must be {shape}: one for each of the pictures and of the texts.")
+    lines = ["\n".join(wrap(printable(text), 24)) or " " for text in texts]
+    ax = _ax(ax, (2.4 + size * shape[0], 0.3 + size + 0.46 * shape[1]))
+    tall = size / 0.46  # a thumbnail is as wide as a column, and so many rows high
+    shown = ax.imshow(table.T, cmap=TABLE, vmin=limits[0], vmax=limits[1], aspect="auto")
+    middle = np.mean(limits)
+    for (b, n), value in np.ndenumerate(table):
+        colour = "white" if value < middle else "black"
+        ax.text(b, n, format(value, fmt), color=colour, ha="center", va="center", fontsize=11)
+        if marks[b, n] == 1:
+            frame = {"fill": False, "lw": 3, "ec": sns.color_palette(PALETTE)[3]}
+            ax.add_patch(Rectangle((b - 0.46, n - 0.42), 0.92, 0.84, **frame))
+    for b, array in enumerate(arrays):
+        box_ = (b - 0.47, b + 0.47, -0.6, -0.6 - 0.94 * tall)
+        ax.imshow(array, extent=box_, aspect="auto", cmap="gray" if array.ndim == 2 else None)
+    ax.set(xlim=(-0.5, shape[0] - 0.5), ylim=(shape[1] - 0.5, -0.65 - 0.94 * tall), xticks=[])
+    ax.set_yticks(range(shape[1]), lines, fontsize=11)
+    _literal(*ax.get_yticklabels())
+    ax.tick_params(length=0)
+    sns.despine(ax=ax, left=True, bottom=True)
+    ax.figure.colorbar(shown, ax=ax, label=label, pad=0.02, shrink=0.7)
+    return ax
+
+
 def cluster_order(values: Any) -> list[int]:
     """An order of the rows in which similar ones stand side by side (average linkage, optimal leaves)."""
     from scipy.cluster.hierarchy import leaves_list, linkage
@@ -500,6 +606,57 @@ def score_bars(
     ax.set(xlabel=label, ylabel="")
     sns.despine(ax=ax)
     return ax
+
+
+def answers(
+    images: Any,
+    scores: pd.DataFrame,
+    titles: Sequence[str] | None = None,
+    *,
+    truth: Sequence[str] | None = None,
+    label: str = "share",
+    size: float = 2.7,
+) -> np.ndarray:
+    """Pictures side by side, each with the bars of its scores below.
+
+    Args:
+        images: B images, as in `helpers.encode_images`; or one alone.
+        scores: DataFrame [B, K] of scores between 0 and 1, e.g. of `helpers.zero_shot`; columns name the bars.
+        titles: B texts above the pictures.
+        truth: of each picture the column that is true, drawn in the second colour.
+        label: of the bars' axis.
+        size: inches of one picture.
+
+    Returns:
+        array of Axes [2, B].
+
+    Raises:
+        ValueError: another number of scores, titles or true names than of images; a true name that is no column.
+    """
+    images = as_image_list(images)
+    for what, given in (("scores", scores), ("titles", titles), ("truth", truth)):
+        if given is not None and len(given) != len(images):
+            raise ValueError(f"{what}: {len(given)} for {len(images)} images. Give one for each image.")
+    if unknown := [name for name in truth if name not in scores.columns] if truth is not None else []:
+        raise ValueError(f"truth names {unknown[0]!r}, which is none of {', '.join(map(repr, scores.columns))}.")
+    count, bars = len(images), scores.shape[1]
+    wide = 0.09 * max(map(len, map(str, scores.columns)))  # the names stand once, at the left
+    _, axes = plt.subplots(
+        2,
+        count,
+        figsize=(count * size + wide, size + 0.7 + 0.3 * bars),
+        height_ratios=[size, 0.4 + 0.3 * bars],
+        squeeze=False,
+        layout="constrained",
+    )
+    for k, image in enumerate(images):
+        show_image(image, None if titles is None else titles[k], ax=axes[0, k])
+        names = [] if truth is None else [truth[k]]
+        score_bars(scores.iloc[k], highlight=names, label=label, ax=axes[1, k])
+        axes[1, k].set(xlim=(0, 1.3), xticks=[0, 0.5, 1])
+        if k:
+            axes[1, k].set_yticklabels([])
+    return axes
 
 
 def confusion(truth: Any, predicted: Any, classes: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
@@ -604,6 +761,31 @@ def estimates(table: pd.DataFrame, *, label: str = "AUROC", line: float | None =
     if count > 1:
         _literal(*ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9).get_texts())
     sns.despine(ax=ax)
+    return ax
+
+
+def familiarity(known: Any, others: dict[str, float], *, line: float | None = None, ax: Axes | None = None) -> Axes:
+    """How near known pictures are to each other (dots), and how near some others are to them (named signs).
+
+    Args:
+        known: float [N], of each known picture the cosine with its nearest other one.
+        others: name -> cosine with the nearest known picture.
+        line: a value to mark.
+        ax: where to draw.
+    """
+    known = _values(known)
+    ax = _ax(ax, (6.6, 2.4))
+    heights = np.random.default_rng(SEED).uniform(-0.3, 0.3, len(known))  # so that the dots do not hide each other
+    ax.scatter(known, heights, s=22, alpha=0.6, label="known pictures")
+    signs = ["s", "^", "D", "X", "P", "v"]
+    for k, (name, value) in enumerate(others.items()):
+        sign = signs[k % len(signs)]
+        ax.scatter(float(value), 0, s=110, marker=sign, edgecolor="black", zorder=3, label=printable(name))
+    if line is not None:
+        ax.axvline(line, color="black", ls="--", lw=1)
+    ax.set(yticks=[], ylim=(-0.6, 0.6), xlabel="cosine with the nearest known picture")
+    _literal(*ax.legend(loc="upper left", bbox_to_anchor=(1, 1)).get_texts())
+    sns.despine(ax=ax, left=True)
     return ax
 
 

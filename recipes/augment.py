@@ -81,23 +81,26 @@ def other_camera(rng: np.random.Generator, image: Image.Image, strength: float) 
     return image
 
 
-def other_laboratory(rng: np.random.Generator, image: Image.Image, most: float = 1.3) -> np.ndarray:
+def other_laboratory(
+    rng: np.random.Generator, image: Image.Image, most: float = 1.3, own: float = 0.0
+) -> tuple[np.ndarray, float]:
     """Another stain and another camera; some pictures stay nearly as they are.
 
     Args:
         rng: where every choice comes from.
         image: any size, RGB.
         most: the greatest strength.
+        own: the share of pictures that come from nearly the same laboratory as the picture.
 
     Returns:
-        uint8 [H, W, 3].
+        (uint8 [H, W, 3], the strength of the change).
     """
-    strength = max(rng.uniform(-0.15, most), 0.0)
+    strength = max(rng.uniform(-0.15, 0.25 if rng.random() < own else most), 0.0)
     image = Image.fromarray(other_stain(rng, np.asarray(image), strength)) if strength else image
     image = other_camera(rng, image, strength)
     if rng.random() < 0.01:
-        image = image.convert("L").convert("RGB")
-    return np.asarray(image)
+        image, strength = image.convert("L").convert("RGB"), max(strength, 1.0)  # without a colour
+    return np.asarray(image), strength
 
 
 def look(

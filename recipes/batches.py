@@ -30,8 +30,8 @@ GRID = SIZE // PATCH
 HALVES = 2
 """Batches in a step."""
 
-SHARES = {"drawn": 0.45, "pbc": 0.31, "krd": 0.07, "bccd": 0.06, "aslan": 0.03, "none": 0.08}
-"""Where the pictures of a batch come from: half are drawn; "none" has no cell."""
+SHARES = {"drawn": 0.42, "pbc": 0.34, "krd": 0.07, "bccd": 0.06, "aslan": 0.03, "none": 0.08}
+"""Where the pictures of a batch come from; "none" has no cell."""
 
 COOL_DOWN = 0.7
 """From this share of the steps on the learning rate falls to nothing."""
@@ -57,12 +57,22 @@ class View(NamedTuple):
 
 VIEWS = {
     # The white cell, whole: its type and attributes.
-    "cell": View(7, 64, 64, 0.70, 0.60),
+    "cell": View(7, 64, 64, 0.70, 0.42),
     # So close that one part can fill the view: nucleus, cytoplasm, red cells and background are nearly always in a
     # picture together.
-    "part": View(5, 80, 64, 0.10, 0.10),
-    "whole": View(14, 20, 64, 0.20, 0.30),
+    "part": View(5, 80, 64, 0.10, 0.08),
+    # Everything that is asked of the model later is asked of whole pictures.
+    "whole": View(14, 20, 64, 0.20, 0.50),
 }
+
+SAME_SCALE = (0.84, 1.2)
+"""Whether a cell is big or small is told only where a view shows it about as large as the whole picture does."""
+
+SAME_COLOURS = 0.8
+"""From this strength of a change of laboratory on, nobody can say which blue a cytoplasm had."""
+
+OWN_LABORATORY = 0.5
+"""From ``COOL_DOWN`` on this share of the pictures stays nearly as it was photographed; before, none is spared."""
 
 WHOLE_REGION = 0.25
 """How often the region that RC-Align looks at is the whole view, as in the paper; else it is a square of its patches.
@@ -71,7 +81,7 @@ RC-Align asks only that *some* patch of the picture knows of a concept, and ever
 whole views alone, the empty background learned to tell of the nucleus. Asked of a region whose truth is known, a patch
 must not speak of what lies outside."""
 
-SHAPES_FROM = 0.46
+SHAPES_FROM = 0.3
 """From this share of the steps on more is asked about the shape of the nucleus.
 
 It is learned last: colours and granules are seen in a patch, a shape only in how patches lie to each other."""
@@ -216,6 +226,31 @@ def view_truth(
                 result[concept.key] = all(getattr(cell, name) in values for name, values in concept.when.items())
             elif shares[part] < absent_below and concept.part is not None:
                 result[concept.key] = False
+    return result
+
+
+SIZES = [i for i, concept in enumerate(CONCEPTS.values()) if concept.group == "size"]
+SHADES = [
+    i
+    for i, concept in enumerate(CONCEPTS.values())
+    if concept.group == "cytoplasm" or concept.key in ("pink granules", "purple granules")
+]
+
+
+def unsayable(truths: np.ndarray, scale: float, strength: float) -> np.ndarray:
+    """The truths [concepts] of a view without those that its scale or its stain have made unknowable.
+
+    Args:
+        truths: 1, 0 or nan.
+        scale: how large the view shows things, relative to the whole picture.
+        strength: of the change of laboratory.
+    """
+    result = truths.copy()
+    if not SAME_SCALE[0] <= scale <= SAME_SCALE[1]:
+        result[SIZES] = np.nan
+    if strength >= SAME_COLOURS:
+        shades = result[SHADES]
+        result[SHADES] = np.where(np.isnan(truths[AT["white cell"]]) | (truths[AT["white cell"]] == 1), np.nan, shades)
     return result
 
 
@@ -460,8 +495,9 @@ class Batches(Dataset):
     def __len__(self) -> int:
         return self.steps * HALVES
 
-    def _picture(self, rng: np.random.Generator, view: str, source: str):
+    def _picture(self, rng: np.random.Generator, view: str, source: str, late: bool):
         """(image, its truths, the square of patches for RC-Align, the truths of that square, parts of its patches)."""
+        own = OWN_LABORATORY if late else 0.0
         grid = VIEWS[view].grid
         pixels = grid * PATCH
         region = (0, 0, grid) if self.plain else choose_region(rng, grid)
@@ -473,7 +509,7 @@ class Batches(Dataset):
             )
             nothing = np.zeros(len(KEYS), np.float32)
             return (
-                other_laboratory(rng, image, 1.0),
+                other_laboratory(rng, image, 1.0)[0],
                 nothing,
                 region,
                 nothing,
@@ -481,24 +517,31 @@ class Batches(Dataset):
             )
         if source == "drawn":
             whole, all_masks, cell, visible = self.drawn[int(rng.integers(len(self.drawn)))]
-            image, masks = cut(whole, all_masks, *choose_square(rng, view, all_masks), pixels)
-            image, masks = turn(rng, other_laboratory(rng, image, 1.1), masks)
+            square = choose_square(rng, view, all_masks)
+            image, masks = cut(whole, all_masks, *square, pixels)
+            image, strength = other_laboratory(rng, image, 1.1, own)
+            image, masks = turn(rng, image, masks)
             shown = all_masks if self.plain else masks
             parts = parts_of_masks(masks, grid)
-            truths = truth_vector(view_truth(cell, visible, all_masks, shown))
+            scale = pixels / whole.shape[0] * all_masks.shape[-1] / square[2]
+            truths = unsayable(truth_vector(view_truth(cell, visible, all_masks, shown)), scale, strength)
             if region[2] == grid:
                 return image, truths, region, truths, parts
             # From patches to the finer cells of the masks.
             left, top, side = region
             x, y, end_x, end_y = (round(v * masks.shape[-1] / grid) for v in (left, top, left + side, top + side))
             part = view_truth(cell, visible, all_masks, masks[:, y:end_y, x:end_x], side * side)
-            return image, truths, region, truth_vector(part), parts
+            return image, truths, region, unsayable(truth_vector(part), scale, strength), parts
         cells = self.real[source]
-        number = int(np.searchsorted(self._cumulative(source), rng.random()))
+        if late and source == "pbc":  # as often as in the laboratory, so that a sigmoid means what it says
+            number = int(rng.integers(len(cells.images)))
+        else:
+            number = int(np.searchsorted(self._cumulative(source), rng.random()))
         places, box = cells.places[number], cells.boxes[number]
         centre, side, angle = choose_look(rng, view, places, box)
         image, shown = look(cells.images[number], places, centre, side, angle, pixels)
-        image = other_laboratory(rng, image)
+        image, strength = other_laboratory(rng, image, own=own)
+        scale = pixels / side * min(cells.images.shape[1:3]) / SIZE
         if rng.random() < 0.5:
             image, shown = image[:, ::-1], shown[:, ::-1]
         parts = PARTS_OF_CODES[shown]
@@ -511,13 +554,15 @@ class Batches(Dataset):
             total = np.isin(own, (NUCLEUS, real_cells.CELL)).sum() * (pixels / side) ** 2
         if self.plain:
             truths = view_truths(cells.truths[number], float(np.isin(places, (NUCLEUS, real_cells.CELL)).sum()), places)
+            truths = unsayable(truths, scale, strength)
             return image, truths, region, truths, parts
-        truths = view_truths(cells.truths[number], total, shown)
+        truths = unsayable(view_truths(cells.truths[number], total, shown), scale, strength)
         if region[2] == grid:
             return image, truths, region, truths, parts
         left, top, side = (FINE * v for v in region)
         part = shown[top : top + side, left : left + side]
-        return image, truths, region, view_truths(cells.truths[number], total, part), parts
+        of_part = unsayable(view_truths(cells.truths[number], total, part), scale, strength)
+        return image, truths, region, of_part, parts
 
     def _cumulative(self, source: str) -> np.ndarray:
         return np.cumsum(self.real[source].weights) * (1 - 1e-9)
@@ -548,7 +593,7 @@ class Batches(Dataset):
         ends = np.cumsum(list(self.shares.values()))
         places = (np.arange(view.pictures) + 0.5) / view.pictures
         sources = [list(self.shares)[int(i)] for i in np.searchsorted(ends / ends[-1], places)]
-        pictures = [self._picture(rng, name, source) for source in sources]
+        pictures = [self._picture(rng, name, source, late) for source in sources]
         left, top = rng.integers(0, GRID - view.grid + 1, size=(2, view.pictures, 1, 1))
         rows, columns = np.mgrid[: view.grid, : view.grid]
         places = ((top + rows) * GRID + left + columns).reshape(view.pictures, -1)

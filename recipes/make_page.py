@@ -23,18 +23,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = Path(__file__).with_name("page")
 PAGE = ROOT / "docs" / "try" / "index.html"
 MODELS = {"mini": "conceptclip-mini", "plain": "conceptclip-mini-plain"}
+TITLES = {"mini": "mini", "plain": "mini-plain"}
+"""What the page calls them."""
 FIRST = ("nucleus", "red blood cells", "a dog")
 """The phrases that stand there when the page opens."""
+PROBES = ("a dog", "a skin lesion", "no nucleus", "no red blood cells", "without granules")
+"""Looked at beside the bank where two models are compared: words of other worlds, and denials."""
+LARGEST = 13_500_000
+"""Bytes of the page: it must be downloaded by a phone and copied to a stick."""
 
 
 def cells() -> list[dict[str, str]]:
-    """The pictures of the page: one drawn test cell of each type, and real ones where they ship."""
+    """The pictures of the page: of each type a real and a drawn cell of the test splits."""
     found = []
-    atlas = helpers.load_atlas("test")
-    sources = [("drawn", atlas)]
-    if hasattr(helpers, "load_cells"):
-        sources.insert(0, ("real", helpers.load_cells("test")))
-    for kind, source in sources:
+    for kind, source in (("real", helpers.load_cells("test")), ("drawn", helpers.load_atlas("test"))):
         for cell_type in helpers.bloodcells.CELL_TYPES:
             row = int(np.flatnonzero(source.table["cell_type"] == cell_type)[0])
             path = source.images.paths[row]
@@ -42,7 +44,8 @@ def cells() -> list[dict[str, str]]:
             found.append(
                 {
                     "name": path.name,
-                    "title": f"{kind}: {cell_type}",
+                    "kind": kind,
+                    "title": cell_type,
                     "type": f"image/{'jpeg' if suffix == 'jpg' else suffix}",
                     "data": base64.b64encode(path.read_bytes()).decode(),
                 }
@@ -50,18 +53,25 @@ def cells() -> list[dict[str, str]]:
     return found
 
 
+def pieces(folder: Path) -> list[str]:
+    """A model's vocabulary in the order of its ids."""
+    vocabulary = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    return sorted(vocabulary, key=vocabulary.get)
+
+
 def page() -> str:
     """The whole page as text; the same for the same model, pictures and sources."""
     folders = {name: ROOT / "data" / folder for name, folder in MODELS.items()}
     folders = {name: folder for name, folder in folders.items() if (folder / "config.json").is_file()}
     configs = {name: json.loads((folder / "config.json").read_text("utf-8")) for name, folder in folders.items()}
-    vocabulary = json.loads((folders["mini"] / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     data = {
         "models": configs,
-        "pieces": sorted(vocabulary, key=vocabulary.get),
+        "titles": {name: TITLES[name] for name in folders},
+        "pieces": {name: pieces(folder) for name, folder in folders.items()},
         "pictures": cells(),
         "first": FIRST,
         "bank": [concept.phrases[0] for concept in CONCEPTS.values()],
+        "probes": PROBES,
     }
     weights = "\n".join(
         f'<script type="text/plain" data-weights="{name}">'
@@ -89,6 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not the present one")
     options = parser.parse_args(arguments)
     new = page()
+    if (size := len(new.encode())) > LARGEST:
+        print(f"The page would have {size / 1e6:.1f} MB, and at most {LARGEST / 1e6:.1f} are wanted.", file=sys.stderr)
+        return 1
     if options.check:
         if PAGE.is_file() and PAGE.read_text("utf-8") == new:
             return 0
@@ -100,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     beside = PAGE.with_suffix(".part")
     beside.write_text(new, "utf-8")
     beside.replace(PAGE)
-    print(f"{PAGE.relative_to(ROOT)}: {len(new.encode()) / 1e6:.1f} MB")
+    print(f"{PAGE.relative_to(ROOT)}: {size / 1e6:.1f} MB")
     return 0
 
 

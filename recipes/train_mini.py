@@ -112,14 +112,14 @@ class Heads(torch.nn.Module):
 
         ``shapes`` is the weight of a concept of the nucleus's shape; the others weigh 1.
         """
-        features = output.image_features * output.image_features.shape[1] ** 0.5  # of unit variance
+        features = output.image_features.float() * output.image_features.shape[1] ** 0.5  # of unit variance
         logits, truths = self.concepts(features), batch["truths"]
         concepts = losses.sigmoid_loss(logits, truths)
         if shapes != 1:
             concepts = (
                 concepts + (shapes - 1) * losses.sigmoid_loss(logits[:, OF_SHAPE], truths[:, OF_SHAPE]) * SHAPE_SHARE
             )
-        logits, parts = self.parts(output.image_token_features), batch["parts"]
+        logits, parts = self.parts(output.image_token_features.float()), batch["parts"]
         known = parts != NOBODY_KNOWS
         entropy = F.binary_cross_entropy_with_logits(logits, parts / 254, reduction="none")
         return concepts + len(parts) * (entropy * known).sum() / known.sum()
@@ -219,6 +219,8 @@ def train(options: argparse.Namespace) -> None:
     batches = Batches(options.rendered, options.real, tokenizer, options.steps, options.plain, options.leave_out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = new_model(tokenizer, batches).to(device).train()
+    if options.bfloat16 and device.type == "cpu":  # torch's fused attention takes nine times as long there
+        model.set_attn_implementation("eager")
     heads = Heads(model.config.vision_config.hidden_size).to(device)
     parameters = [*model.parameters(), *(() if options.plain else heads.parameters())]
     embeddings = model.vision_model.embeddings
@@ -255,8 +257,7 @@ def train(options: argparse.Namespace) -> None:
             for _ in range(HALVES // processes):
                 batch = {name: tensor.to(device) for name, tensor in next(loader).items()}
                 embeddings.position_ids = batch["places"]
-                # A CPU without units for bfloat16 is ten times slower with it.
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=options.bfloat16):
                     output = model(pixel_values=as_model_input(batch["pixels"]), input_ids=batch["input_ids"])
                 image_text = it_align(output, batch["caption_truth"])
                 region_concept = rc_align(output, batch) if stage_two else None
@@ -304,6 +305,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--leave-out", choices=LABORATORIES, help="a laboratory that is never shown")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's learning rate")
     parser.add_argument("--muon-lr", type=float, default=3e-3, help="Muon's learning rate")
+    parser.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        default=torch.cuda.is_available() or torch.cpu._is_amx_tile_supported(),
+        help="compute the towers in bfloat16: twice as fast on a GPU or a CPU with units for it (AMX), ten times "
+        "slower on other CPUs; the default is what this machine is good at",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=150)
     train(parser.parse_args(arguments))

@@ -295,3 +295,64 @@ def test_reliability_shows_its_intervals():
     ax = plots.reliability(table, label="$a$")
     ends = np.array([[path.vertices[0, 1], path.vertices[1, 1]] for path in ax.collections[0].get_paths()])
     np.testing.assert_allclose(ends, [[e.low, e.high] for e in table["estimate"]])
+
+
+def test_answers_have_a_picture_and_bars_each():
+    scores = pd.DataFrame([[0.9, 0.1], [0.4, 0.6]], columns=["a", "b"])
+    axes = plots.answers([PICTURE, PICTURE], scores, ["one", "two"], truth=["a", "a"], label="share")
+    assert axes.shape == (2, 2) and axes[0, 1].get_title() == "two"
+    widths = [bar.get_width() for bar in axes[1, 1].patches]
+    assert widths == [0.4, 0.6]
+    colours = [bar.get_facecolor() for bar in axes[1, 0].patches]
+    assert colours[0] != colours[1]
+    assert [label.get_text() for label in axes[1, 0].get_yticklabels()] == ["a", "b"]
+    with pytest.raises(ValueError, match="truth: 1 for 2 images"):
+        plots.answers([PICTURE, PICTURE], scores, truth=["a"])
+    with pytest.raises(ValueError, match="truth names 'c'"):
+        plots.answers([PICTURE, PICTURE], scores, truth=["a", "c"])
+
+
+def test_pieces_of_prompts():
+    model = helpers.load(helpers.MODEL_ID)
+    texts = helpers.encode_texts(*model, ["a nucleus", "fine azurophilic granules"], tokens=True)
+    ax = plots.piece_grid(texts)
+    assert [text.get_text() for text in ax.texts] == [piece for row in texts.pieces for piece in row]
+    assert ax.collections[0].get_array().reshape(-1, 2)[-1].tolist() == [4, 3]  # padding, [SEP]
+    assert len(plots.piece_grid(texts, [1]).texts) == texts.tokens.shape[1]
+
+
+def test_components_as_colours():
+    axes = plots.component_rows([PICTURE, PICTURE], np.full((2, 4, 4, 3), 0.5))
+    assert axes.shape == (3, 2) and axes[2, 0].get_ylabel() == "the first alone"
+    assert axes[1, 1].images[0].get_array().shape == (4, 4, 3)
+    assert axes[2, 1].images[0].get_array().shape == (4, 4)
+    with pytest.raises(ValueError, match="2 images, h, w, 3"):
+        plots.component_rows([PICTURE, PICTURE], np.ones((2, 4, 4)))
+
+
+def test_familiarity():
+    ax = plots.familiarity(torch.tensor([0.8, 0.9]), {"cat": torch.tensor(0.2), "eye": 0.3}, line=0.8)
+    known, cat, eye = (dots.get_offsets() for dots in ax.collections)
+    assert known[:, 0].tolist() == pytest.approx([0.8, 0.9]) and (cat[0, 0], eye[0, 0]) == pytest.approx((0.2, 0.3))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["known pictures", "cat", "eye"]
+
+
+def test_a_pair_matrix_puts_each_number_under_its_picture_and_beside_its_text():
+    pictures = [np.full((8, 8, 3), k * 40, np.uint8) for k in range(3)]
+    values = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
+    ax = helpers.plots.pair_matrix(pictures, ["one", "$two$"], values, true=[[0, 1], [0, 0], [1, 0]])
+    numbers = {tuple(map(float, text.get_position())): text.get_text() for text in ax.texts}
+    assert numbers == {(b, n): f"{values[b, n]:.2f}" for b in range(3) for n in range(2)}
+    frames = {(round(patch.get_x() + 0.46), round(patch.get_y() + 0.42)) for patch in ax.patches}
+    assert frames == {(0, 1), (2, 0)}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "$two$"]
+    assert len(ax.images) == 1 + len(pictures)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"values": np.zeros((2, 3))}, {"values": np.zeros((3, 2)), "true": np.zeros((2, 3))}]
+)
+def test_a_pair_matrix_refuses_a_table_on_its_side(wrong):
+    pictures = [np.zeros((8, 8, 3), np.uint8)] * 3
+    with pytest.raises(ValueError, match=r"must be \(3, 2\)"):
+        helpers.plots.pair_matrix(pictures, ["one", "two"], **wrong)

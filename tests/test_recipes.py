@@ -176,7 +176,11 @@ def test_the_truth_of_a_view_is_the_truth_of_the_picture_when_nothing_is_cut():
 def test_another_laboratory_changes_the_colour_and_keeps_the_picture():
     blocks = np.random.default_rng(0).integers(90, 256, (32, 32, 3), np.uint8)
     image = Image.fromarray(blocks.repeat(4, 0).repeat(4, 1))
-    seen = [augment.other_laboratory(np.random.default_rng(seed), image) for seed in range(40)]
+    changed = [augment.other_laboratory(np.random.default_rng(seed), image) for seed in range(40)]
+    seen, strengths = zip(*changed, strict=True)
+    assert min(strengths) == 0 and max(strengths) > 1
+    near = [augment.other_laboratory(np.random.default_rng(seed), image, own=1.0)[1] for seed in range(40)]
+    assert max(near) <= 0.25
     assert all(pixels.shape == (128, 128, 3) and pixels.dtype == np.uint8 for pixels in seen)
     assert len({pixels.tobytes() for pixels in seen}) > 30
     alike = [np.corrcoef(pixels.mean(2).ravel(), np.asarray(image).mean(2).ravel())[0, 1] for pixels in seen]
@@ -378,6 +382,22 @@ def test_a_laboratory_left_out_is_not_opened(training_data):
         batches.Batches(*training_data, make_tokenizer(), 10)
     of = batches.Batches(*training_data, make_tokenizer(), 10, leave_out="krd")
     assert "krd" not in of.real and "krd" not in of.shares and len(of[0]["pixels"]) == batches.VIEWS["cell"].pictures
+
+
+def test_what_scale_and_stain_hide_is_unknown():
+    """The size of a cell at another scale, and the shade of its cytoplasm in another stain; all else stays."""
+    at = real_cells.AT
+    truths = np.zeros(len(CONCEPTS), np.float32)
+    truths[[at["white cell"], at["big cell"], at["basophilic cytoplasm"], at["eosinophil"]]] = 1
+    same = batches.unsayable(truths, 1.0, 0.0)
+    assert np.array_equal(same, truths) and same is not truths
+    scaled, stained = batches.unsayable(truths, 1.6, 0.0), batches.unsayable(truths, 1.0, 1.0)
+    assert np.flatnonzero(np.isnan(scaled)).tolist() == [at["big cell"], at["small cell"]]
+    unknown = {list(CONCEPTS)[i] for i in np.flatnonzero(np.isnan(stained))}
+    assert {"basophilic cytoplasm", "light blue cytoplasm", "pink granules"} <= unknown
+    assert not unknown & {"eosinophilic granules", "eosinophil", "big cell", "round nucleus"}
+    truths[at["white cell"]] = 0  # without a cell it has no blue cytoplasm in any stain
+    assert not np.isnan(batches.unsayable(truths, 1.0, 1.0)).any()
 
 
 def test_plain_captions_are_true_of_whole_pictures(training_data):

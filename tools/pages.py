@@ -1,24 +1,31 @@
 """Notebooks to pages that need nothing but a browser: no script, font, picture or formula comes from elsewhere.
 
-nbconvert renders the cells. What is done here is the frame around them, the index, and four things that nbconvert
-leaves to the network or undone: formulas become MathML, which browsers draw themselves; live widgets become a line
-that says where they live; figures get the text printed beside them as their description; links between notebooks
-lead from page to page.
+nbconvert renders the cells. What is done here is the frame around them, the index, the glossary, the search, and what
+nbconvert leaves to the network or undone: formulas become MathML, which browsers draw themselves; live widgets become
+a line that says where they live; figures get the text printed beside them as their description, and a width below
+which they are not made smaller; code that only draws is folded; the line "*core · 5 min*" below a heading becomes a
+badge; links between notebooks lead from page to page. One page alone has a script, the search: its library is in
+`tools/vendor`.
 """
 
 from __future__ import annotations
 
+import ast
 import base64
+import hashlib
 import io
+import json
 import os
 import re
+import struct
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import nbformat
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from jinja2 import Environment, FileSystemLoader
 from latex2mathml.converter import convert
 from markupsafe import Markup, escape
@@ -29,10 +36,16 @@ from nbformat import NotebookNode
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
+from tools.cards import thumbnail
 from tools.chapters import BUILD, README, ROOT, SOLUTIONS, WIDGET, Chapter, chapters
 
 HTML = BUILD / "html"
-THUMBNAIL = (640, 360)
+TEMPLATES = Path(__file__).with_name("templates")
+LUNR = Path(__file__).with_name("vendor") / "lunr.min.js"
+MARK = re.compile(r"(core|optional|reference) · (\d+ min)\Z")
+"""The line below a section's heading."""
+DRAWS = {"plt", "sns", "mpl", "ax", "axes", "fig", "figure", "plots"}
+"""Names in a statement that draws."""
 SCRIPTED = ("application/javascript", "application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json")
 WIDGET_NOTE = (
     '<p class="widget-note">An interactive widget stands here. It lives in JupyterLab: <code>make lab</code>.</p>'
@@ -129,8 +142,21 @@ class Exporter(HTMLExporter):
         return markdown(source, self.folder)
 
 
+class Section(NamedTuple):
+    """A section of a page, for its list of contents."""
+
+    anchor: str
+    title: str
+    kind: str
+    """core, optional, reference, or empty where the notebook does not say."""
+
+
 def cells_html(nb: NotebookNode, path: Path) -> str:
     """The cells of an executed notebook as HTML; links and pictures are resolved from `path`, where it is committed."""
+    return str(_cells(nb, path))
+
+
+def _cells(nb: NotebookNode, path: Path) -> BeautifulSoup:
     nb = nbformat.from_dict(nb)
     nb.metadata = NotebookNode(language_info=LANGUAGE_INFO)
     for cell in nb.cells:
@@ -145,7 +171,65 @@ def cells_html(nb: NotebookNode, path: Path) -> str:
         table.wrap(soup.new_tag("div", attrs={"class": "scrolls", "tabindex": "0"}))
     for link in soup.select("a[href]"):
         link["href"] = _from_page(link["href"], path)
-    return str(soup)
+    _badges(soup)
+    for drawn in soup.select(".output_png img, .output_jpeg img"):
+        drawn.wrap(soup.new_tag("div", attrs={"class": "scrolls figure", "tabindex": "0"}))
+        if width := _width(drawn.get("src", "")):
+            drawn["style"] = f"--natural: {width}px"
+    shown = [cell for cell in nb.cells if cell.cell_type == "code"]
+    for cell, rendered in zip(shown, soup.select("div.code_cell"), strict=True):
+        code = rendered.select_one(".input")
+        if code is not None and only_draws(cell):
+            lines = len(cell.source.splitlines())
+            summary = soup.new_tag("summary")
+            summary.string = f"Code of this figure ({lines} lines)"
+            code.wrap(soup.new_tag("details", attrs={"class": "folded"})).insert(0, summary)
+    return soup
+
+
+def _badges(soup: BeautifulSoup) -> None:
+    """The line `*core · 5 min*` below a heading, as a badge."""
+    for heading in soup.select("h2, h3"):
+        below = heading.find_next_sibling()
+        first = below.find("em") if isinstance(below, Tag) and below.name == "p" else None
+        match = MARK.match(first.get_text()) if first is not None and below.get_text().startswith(first.text) else None
+        if match is None:
+            continue
+        badge = soup.new_tag("span", attrs={"class": "badge"})
+        badge.string = match[1]
+        line = soup.new_tag("p", attrs={"class": f"mark {match[1]}"})
+        line.extend([badge, f" {match[2]}"])
+        first.extract()
+        heading.insert_after(line)
+        if not below.get_text(strip=True):
+            below.decompose()
+
+
+def only_draws(cell: NotebookNode) -> bool:
+    """Whether a code cell shows a figure, and five lines and half of its lines at least are there to draw it."""
+    figure = any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
+    try:
+        statements = ast.parse(cell.source).body
+    except SyntaxError:
+        return False
+    drawing = total = 0
+    for statement in statements:
+        lines = (statement.end_lineno or statement.lineno) - statement.lineno + 1
+        names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+        names |= {node.attr for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
+        total += lines
+        drawing += lines if names & DRAWS else 0
+    return figure and drawing >= 5 and 2 * drawing >= total
+
+
+def _width(source: str) -> int | None:
+    """The width in pixels of a picture in a data address."""
+    kind, _, data = source.partition(";base64,")
+    if kind == "data:image/png":
+        return struct.unpack(">I", base64.b64decode(data[:44])[16:20])[0]
+    if kind == "data:image/jpeg":
+        return Image.open(io.BytesIO(base64.b64decode(data))).width
+    return None
 
 
 def _without_scripts(output: NotebookNode) -> NotebookNode:
@@ -175,37 +259,34 @@ def _from_page(href: str, path: Path) -> str:
     if not target or re.match(r"[a-z]+:", target):
         return href
     linked = Path(os.path.normpath(path.parent / unquote(target)))
-    linked = page_of(linked) if linked.suffix == ".ipynb" else linked
+    if linked.suffix == ".ipynb":
+        linked = page_of(linked)
+    elif linked == _glossary():
+        linked = HTML / "glossary.html"
     return Path(os.path.relpath(linked, page_of(path).parent)).as_posix() + hash_ + anchor
 
 
 def page_of(path: Path) -> Path:
-    """Where the page of a committed notebook lies."""
+    """Where the page of a committed notebook, or of the glossary, lies."""
+    if path == _glossary():
+        return HTML / "glossary.html"
     folder = HTML / "solutions" if path.parent == SOLUTIONS else HTML
     return folder / f"{path.stem}.html"
 
 
-def contents(html: str) -> list[tuple[str, str]]:
-    """The sections of a page: (anchor, title)."""
-    headings = BeautifulSoup(html, "html.parser").select("h2[id]")
-    for heading in headings:
-        for link in heading.select("a.anchor-link"):
-            link.decompose()
-    return [(heading["id"], heading.get_text(" ", strip=True)) for heading in headings]
-
-
-def thumbnail(nb: NotebookNode) -> str:
-    """The notebook's first figure, small, as a data address; empty if it has none."""
-    for cell in nb.cells:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-                image.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
-                buffer = io.BytesIO()
-                image.save(buffer, "WEBP", quality=82)
-                return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return ""
+def contents(soup: BeautifulSoup) -> list[Section]:
+    """The sections of a page."""
+    sections = []
+    for heading in soup.select("h2[id]"):
+        title = "".join(
+            part.get_text() if isinstance(part, Tag) else part
+            for part in heading.children
+            if not (isinstance(part, Tag) and "anchor-link" in part.get("class", []))
+        )
+        mark = heading.find_next_sibling()
+        marked = isinstance(mark, Tag) and "mark" in mark.get("class", [])
+        sections.append(Section(heading["id"], " ".join(title.split()), mark["class"][1] if marked else ""))
+    return sections
 
 
 def introduction() -> str:
@@ -217,14 +298,13 @@ def introduction() -> str:
 
 
 def render(notebooks: dict[Path, Path], note: str) -> Path:
-    """Render notebooks (key: where one is committed; value: the file with the outputs to show) and the index.
+    """Render notebooks (key: where one is committed; value: the file with the outputs to show) and what is around them.
 
     Pages that are not among `notebooks` and not there yet are rendered from their stored outputs, so that no link leads
     nowhere. Returns the index's path.
     """
-    env = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True)
-    style = Markup(HtmlFormatter(style="xcode").get_style_defs(".highlight"))
-    style += Markup((Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8"))
+    env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    env.globals["style"] = _style()
     course = chapters()
     executed = {path: nbformat.read(file, as_version=4) for path, file in notebooks.items()}
     for chapter in course:
@@ -232,12 +312,19 @@ def render(notebooks: dict[Path, Path], note: str) -> Path:
             if path not in executed and path.exists() and not page_of(path).exists():
                 executed[path] = nbformat.read(path, as_version=4)
     for path, nb in executed.items():
-        body = cells_html(nb, path)
-        page = page_of(path)
-        page.parent.mkdir(parents=True, exist_ok=True)
-        context = {"title": _title(nb, path), "body": Markup(body), "contents": contents(body), "style": style}
-        context |= _neighbours(path, course)
-        page.write_text(env.get_template("page.html").render(context), encoding="utf-8")
+        soup = _cells(nb, path)
+        context = {"title": _title(nb, path), "body": Markup(str(soup)), "contents": contents(soup)}
+        context |= _neighbours(path, course) | {"frame": _frame(path, course)}
+        _write(page_of(path), env.get_template("page.html").render(context))
+    read = {chapter: executed.get(chapter.path) or nbformat.read(chapter.path, as_version=4) for chapter in course}
+    glossary = _glossary()
+    if glossary.exists():
+        soup = glossary_html(glossary)
+        context = {"title": "Glossary", "body": Markup(str(soup)), "contents": [], "frame": _frame(glossary, course)}
+        _write(page_of(glossary), env.get_template("page.html").render(context))
+    index = HTML / "index.html"
+    frame = _frame(index, course)
+    _write_search(env, read, glossary, frame)
     cards = [
         {
             "chapter": chapter,
@@ -245,24 +332,136 @@ def render(notebooks: dict[Path, Path], note: str) -> Path:
             "solutions": page_of(chapter.solutions).relative_to(HTML).as_posix()
             if chapter.solutions.exists()
             else None,
-            "thumbnail": thumbnail(executed.get(chapter.path) or nbformat.read(chapter.path, as_version=4)),
+            "thumbnail": thumbnail(nb, chapter.number),
         }
-        for chapter in course
+        for chapter, nb in read.items()
     ]
-    index = HTML / "index.html"
-    minutes = sum(chapter.minutes for chapter in course)
-    index.parent.mkdir(parents=True, exist_ok=True)
     api = HTML / "api" / "helpers.html"  # of `tools.api`
     page = env.get_template("index.html").render(
         api=api.relative_to(HTML).as_posix() if api.exists() else None,
         cards=cards,
-        style=style,
+        frame=frame,
         note=note,
         introduction=Markup(introduction()),
-        minutes=minutes,
+        minutes=sum(chapter.minutes for chapter in course),
     )
-    index.write_text(page, encoding="utf-8")
+    _write(index, page)
     return index
+
+
+def _write(page: Path, html: str) -> None:
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(html, encoding="utf-8")
+
+
+def _style() -> Markup:
+    """The pages' style sheet; the colours of code for a light and for a dark screen stand in it."""
+    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("xcode", "github-dark"))
+    sheet = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    return Markup(f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n{sheet}")
+
+
+def _glossary() -> Path:
+    """Where the glossary is committed; it may be absent."""
+    return ROOT / "docs" / "glossary.md"
+
+
+def _try_page() -> Path:
+    """The page that holds the model."""
+    return ROOT / "docs" / "try" / "index.html"
+
+
+def _frame(path: Path, course: list[Chapter]) -> dict:
+    """What stands around a page: the list of chapters, and the links to what is for all of them."""
+    page = page_of(path) if path.suffix != ".html" else path
+
+    def link(target: Path) -> str:
+        return Path(os.path.relpath(target, page.parent)).as_posix()
+
+    listed = [
+        {
+            "number": chapter.number,
+            "title": chapter.title,
+            "href": link(page_of(chapter.path)),
+            "here": path in (chapter.path, chapter.solutions),
+        }
+        for chapter in course
+    ]
+    return {
+        "chapters": listed,
+        "home": link(HTML / "index.html"),
+        "search": link(HTML / "search.html"),
+        "glossary": link(HTML / "glossary.html") if _glossary().exists() else None,
+        "glossary_here": path == _glossary(),
+        "try_page": link(_try_page()) if _try_page().exists() else None,
+    }
+
+
+def glossary_html(path: Path) -> BeautifulSoup:
+    """The glossary as a page; its headings are called as on GitHub, where links to a term lead, too."""
+    soup = BeautifulSoup(markdown(path.read_text(encoding="utf-8"), path.parent), "html.parser")
+    for heading in soup.select("h1, h2, h3"):
+        for link in heading.select("a.anchor-link"):
+            link.decompose()
+        heading["id"] = github_anchor(heading.get_text())
+        link = soup.new_tag("a", attrs={"class": "anchor-link", "href": f"#{heading['id']}"})
+        link.string = "#"
+        heading.append(link)
+    for link in soup.select("a[href]"):
+        link["href"] = _from_page(link["href"], path)
+    return soup
+
+
+def github_anchor(heading: str) -> str:
+    """The name of a heading's anchor on GitHub."""
+    return re.sub(r"[^\w\- ]", "", heading.strip()).lower().replace(" ", "-")
+
+
+def _write_search(env: Environment, read: dict[Chapter, NotebookNode], glossary: Path, frame: dict) -> None:
+    """The page that searches: every section's text lies in it, and its only scripts are those of its checksums."""
+    entries = []
+    for chapter, nb in read.items():
+        href = page_of(chapter.path).relative_to(HTML).as_posix()
+        entries += [
+            {"page": f"{chapter.number} {chapter.title}", "title": title, "href": href + anchor, "text": text}
+            for title, anchor, text in sections_text(nb)
+        ]
+    if glossary.exists():
+        parts = re.split(r"(?m)^#{2,3} (.+)$", glossary.read_text(encoding="utf-8"))[1:]
+        entries += [
+            {"page": "Glossary", "title": title, "href": f"glossary.html#{github_anchor(title)}", "text": words(text)}
+            for title, text in zip(parts[::2], parts[1::2], strict=True)
+        ]
+    scripts = [LUNR.read_text(encoding="utf-8").strip(), (TEMPLATES / "search.js").read_text(encoding="utf-8").strip()]
+    sums = [base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode() for script in scripts]
+    page = env.get_template("search.html").render(
+        frame=frame,
+        entries=Markup(json.dumps(entries, ensure_ascii=False).replace("<", "\\u003c")),
+        scripts=[Markup(script) for script in scripts],
+        policy=Markup(" ".join(f"'sha256-{checksum}'" for checksum in sums)),
+    )
+    _write(HTML / "search.html", page)
+
+
+def sections_text(nb: NotebookNode) -> list[tuple[str, str, str]]:
+    """(title, "#anchor", words) of each section of a notebook, code with it; what stands before the first, too."""
+    found: list[list[str]] = [["The notebook", "", ""]]
+    for cell in nb.cells:
+        if cell.cell_type != "markdown":
+            found[-1][2] += f"\n{cell.source}"
+            continue
+        parts = re.split(r"(?m)^## (.+)$", cell.source)
+        found[-1][2] += "\n" + words(parts[0])
+        for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+            title = re.sub(r"[`*]", "", heading).strip()
+            found.append([title, "#" + title.replace(" ", "-"), words(text)])
+    return [(title, anchor, " ".join(text.split())) for title, anchor, text in found]
+
+
+def words(source: str) -> str:
+    """A Markdown text without its signs."""
+    source = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", source)
+    return " ".join(re.sub(r"<[^>\n]+>|[*`#|>]|^\s*[-+] ", " ", source).split())
 
 
 def _title(nb: NotebookNode, path: Path) -> str:
@@ -278,7 +477,7 @@ def _neighbours(path: Path, course: list[Chapter]) -> dict:
     def link(target: Path) -> str:
         return Path(os.path.relpath(target, here)).as_posix()
 
-    found = {"home": link(HTML / "index.html"), "before": None, "after": None, "partner": None}
+    found = {"before": None, "after": None, "partner": None}
     if path.parent == SOLUTIONS:
         found["partner"] = ("To the notebook", link(page_of(SOLUTIONS.parent / path.name)))
     elif path.stem in stems:

@@ -7,6 +7,7 @@ from .exercises import check
 from .exercises.memory import forget
 from .geometry import PeakMemory, parameter_table, shape_table
 from .progress import passed
+from .score_figures import prompt_lists, sigmoid_curves
 
 __all__ = [
     "BLOODMNIST_TYPES",
@@ -19,7 +20,9 @@ __all__ = [
     "load_bloodmnist",
     "parameter_table",
     "passed",
+    "prompt_lists",
     "shape_table",
+    "sigmoid_curves",
     "sparsest_as_good",
     "tolerance",
     "typical_scores",

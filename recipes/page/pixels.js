@@ -1,34 +1,90 @@
 // From a file to the pixels that the model reads: as Pillow scales them, bit for bit, and not as the browser would.
 
-// Refuse what a browser would show only in part, or what Python refuses: the reason as a sentence, or null.
+const MOST_PIXELS = 89478485;  // Pillow's limit
+
+// Refuse what a browser would show only in part, what it would show in other colours, and what Python refuses: the reason
+// as a sentence, or null.
 function refusal(bytes) {
-  const text = (from, to) => String.fromCharCode(...bytes.subarray(from, to));
+  const text = (from, to) => String.fromCharCode(...bytes.subarray(from, to)), view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const SEVERAL = "The file holds several pictures. Save one of them and choose that.";
+  const CUT = "The file is damaged or cut off. Copy or download it again.";
+  const SIXTEEN = "The picture has more than 8 bits a channel, and a browser reads 8 of them. Convert it to 8 bits.";
   if (bytes.length === 0) return "The file is empty. Copy or download it again.";
-  if (text(1, 4) === "PNG") {
-    if (bytes[24] === 16) return "This PNG has 16 bits a channel, and a browser reads 8 of them. Convert it to 8 bits.";
-    if (chunks(bytes).includes("acTL")) return "This PNG holds several pictures. Save one of them and choose that.";
+  if (text(0, 8) === "\x89PNG\r\n\x1a\n") {
+    const names = pngChunks(bytes, view);
+    if (!names) return CUT;
+    if (bytes[24] === 16) return SIXTEEN;
+    return names.includes("acTL") ? SEVERAL : null;
   }
-  if (text(0, 3) === "GIF" && frames(bytes) > 1) return "This GIF holds several pictures. Save one of them and choose that.";
-  if (text(8, 12) === "WEBP" && text(12, 16) === "VP8X" && bytes[20] & 2) return "This WebP holds several pictures. Save one of them and choose that.";
-  if (["II*\0", "MM\0*"].includes(text(0, 4))) return "A browser reads no TIFF. Convert it to PNG or JPEG.";
+  if (text(0, 2) === "\xff\xd8") {
+    const frame = jpegFrame(bytes, view);
+    if (!frame) return CUT;
+    if (frame.bits !== 8) return SIXTEEN;
+    return frame.channels === 4 ? "The JPEG is in the colours of a printer (CMYK), which a browser mixes in its own way. Save it in RGB." : null;
+  }
+  if (text(0, 4) === "RIFF" && text(8, 12) === "WEBP") {
+    if (view.getUint32(4, true) + 8 > bytes.length) return CUT;
+    return text(12, 16) === "VP8X" && bytes[20] & 2 ? SEVERAL : null;
+  }
+  if (text(0, 4) === "GIF8") {
+    const count = frames(bytes);
+    return count === null ? CUT : count > 1 ? SEVERAL : null;
+  }
+  if (text(0, 2) === "BM") return bytes.length < 6 || view.getUint32(2, true) > bytes.length ? CUT : null;
+  return "The page reads PNG, JPEG, GIF, WebP and BMP. Convert the picture to PNG or JPEG.";
+}
+
+// The names of a PNG's chunks; null if the file ends before its end or a sum of what makes the pixels is wrong.
+function pngChunks(bytes, view) {
+  const names = [];
+  for (let at = 8; at + 12 <= bytes.length;) {
+    const length = view.getUint32(at), end = at + 12 + length, name = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
+    if (end > bytes.length) return null;
+    const pixels = /^[A-Z]|tRNS|acTL|fcTL|fdAT/.test(name);
+    if (pixels && crc32(bytes.subarray(at + 4, end - 4)) !== view.getUint32(end - 4)) return null;
+    names.push(name);
+    if (name === "IEND") return names;
+    at = end;
+  }
   return null;
 }
 
-function chunks(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset), names = [];
-  for (let at = 8; at + 8 <= bytes.length; at += 12 + view.getUint32(at)) names.push(String.fromCharCode(...bytes.subarray(at + 4, at + 8)));
-  return names;
+function crc32(bytes) {
+  let sum = -1;
+  for (const byte of bytes) {
+    sum ^= byte;
+    for (let k = 0; k < 8; k++) sum = (sum >>> 1) ^ (sum & 1 ? 0xedb88320 : 0);
+  }
+  return ~sum >>> 0;
 }
 
-function frames(bytes) {  // of a GIF: walk over its blocks and count the pictures
+// Bits and channels of a JPEG, from the segment that begins its picture; null if the end mark is missing.
+function jpegFrame(bytes, view) {
+  let frame = null;
+  for (let at = 2; at + 4 <= bytes.length;) {
+    if (bytes[at] !== 0xff) return null;
+    const mark = bytes[at + 1];
+    if (mark === 0xff) { at++; continue; }  // filling
+    if (mark >= 0xc0 && mark <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(mark)) frame = { bits: bytes[at + 4], channels: bytes[at + 9] };
+    if (mark === 0xda) {  // the pixels: the end mark must follow somewhere
+      for (let k = at; k + 1 < bytes.length; k++) if (bytes[k] === 0xff && bytes[k + 1] === 0xd9) return frame;
+      return null;
+    }
+    at += 2 + view.getUint16(at + 2);
+  }
+  return null;
+}
+
+// How many pictures a GIF holds, counted by a walk over its blocks; null if it ends before its end mark.
+function frames(bytes) {
   const table = (flags) => (flags & 128 ? 3 * 2 ** ((flags & 7) + 1) : 0);
   let at = 13 + table(bytes[10]), count = 0;
   const skip = () => { while (bytes[at]) at += bytes[at] + 1; at++; };
   while (at < bytes.length && bytes[at] !== 0x3b)
     if (bytes[at] === 0x21) { at += 2; skip(); }
     else if (bytes[at] === 0x2c) { count++; at += 10 + table(bytes[at + 9]) + 1; skip(); }
-    else break;
-  return count;
+    else return null;
+  return bytes[at] === 0x3b ? count : null;
 }
 
 // RGBA of a canvas → RGB, transparency over white; wholly transparent is an error.

@@ -3,17 +3,37 @@
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..geometry import parameter_table
-from .checking import exercise, expect, expect_close, expect_number
+from .checking import exercise, expect, expect_close, expect_function, expect_number
 
 
 @exercise
 def exercise_01_a(answer: Any) -> str:
-    stored, found = 4.570648, expect_number(answer)
-    expect(abs(found - np.exp(stored)) > 0.5, "that is the true scale. Divide it by what was stored.")
-    expect_close(found, np.exp(stored) / stored, "the file holds the scale's logarithm.", tolerance=0.2)
-    return "The ranking survives the mistake; no probability does."
+    expect_function(answer)
+
+    def model(*, training: bool = False, inner: bool = False, apart: bool = False) -> nn.Module:
+        made = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1))).train(training)
+        made[1][1].train(training or inner)
+        return (
+            made.to_empty(device="cpu") if not apart else nn.ModuleList([made, nn.Linear(3, 3, device="meta")]).eval()
+        )
+
+    cases = (
+        (model(), True, "a model in evaluation mode, all on one device, is ready."),
+        (model(training=True), False, "this model is in training mode: look at .training."),
+        (model(inner=True), False, "one part of this model is in training mode, and the model itself is not."),
+        (model(apart=True), False, "the weights of this model are on two devices."),
+        (nn.Sequential(nn.Linear(3, 3, device="meta")).eval(), True, "any device will do, if it is only one."),
+    )
+    for asked, expected, hint in cases:
+        states = [part.training for part in asked.modules()]
+        found = answer(asked)
+        expect(states == [part.training for part in asked.modules()], "your function changes the model: only look.")
+        expect(isinstance(found, (bool, np.bool_)), "give True or False.")
+        expect(bool(found) == expected, hint)
+    return "Every part was asked, and every weight."
 
 
 @exercise

@@ -17,7 +17,7 @@ def exercise_04_a(answer: Any) -> str:
     expect(not np.isclose(found, logit, atol=5e-3), "that is the logit whose sigmoid is 0.9; which cosine has it?")
     expect(not np.isclose(found, (logit + bias) / scale, atol=5e-4), "mind the sign: logit = scale * cosine + bias.")
     expect_close(found, (logit - bias) / scale, "solve log(0.9 / 0.1) = scale * cosine + bias.", tolerance=5e-4)
-    return "A little above the bar already: the scale makes the switch a sharp one."
+    return "A little above the bar already: a large scale makes a steep curve."
 
 
 @exercise
@@ -26,9 +26,9 @@ def exercise_04_b(answer: Any) -> str:
     sigmoid, softmax = (expect_number(number) for number in answer)
     expect(np.isclose(sigmoid, 0.3, atol=5e-3), "does a sigmoid look at the other prompts of the list?")
     expect(not np.isclose(softmax, 0.4, atol=5e-3), "the others do not stay at 0.2: all shares are divided anew.")
-    expect(not np.isclose(softmax, 0.8, atol=5e-3), "a second copy runs in the same race.")
+    expect(not np.isclose(softmax, 0.8, atol=5e-3), "the second copy takes its share of the same total.")
     expect_close(softmax, 0.8 / 1.8, "the copies weigh 0.8 each and the others 0.2: what is the total?", tolerance=5e-3)
-    return "The sigmoid did not notice; the softmax shared the prize with its twin."
+    return "The sigmoid does not look at the list; the softmax is shared with the copy."
 
 
 @exercise

@@ -83,4 +83,4 @@ def exercise_05_c(answer: Any) -> str:
     expect(not np.isclose(found, np.nan_to_num(hits).mean() - everywhere) and not np.isnan(found), wrong)
     expect(not np.isclose(found, np.nanmean(hits) - everywhere), wrong)
     expect_close(found, np.nanmean(hits) - pointing_chance(shares), "share of hits minus share of patches that count.")
-    return "Zero now means: no better than a pin stuck in blindfold."
+    return "Zero now means: no better than a patch chosen at random."

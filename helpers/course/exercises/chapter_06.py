@@ -23,7 +23,7 @@ def exercise_06_a(answer: Any) -> str:
         # Sorted and cut; which end gets the batch that is not full is left to the answer.
         enough = max(_computed(np.sort(lengths), size), _computed(np.sort(lengths)[::-1], size))
         expect(computed <= enough, "put prompts of like length into one batch.")
-    return "Equal lengths stand together, so hardly anything is padded."
+    return "Equal lengths stand together, so little is padded."
 
 
 def _computed(lengths: np.ndarray, size: int) -> int:

@@ -29,7 +29,7 @@ WRONG = {
     "04-b": [
         ((0.44, 0.44), "does a sigmoid look"),
         ((0.3, 0.4), "divided anew"),
-        ((0.3, 0.8), "the same race"),
+        ((0.3, 0.8), "of the same total"),
         ((0.3, 0.9), "what is the total"),
         (0.3, "(2,)"),
     ],
