@@ -68,15 +68,12 @@ def test_conda_says_the_same():
 
 def test_binder_says_the_same_with_the_cpu_build():
     binder = yaml.safe_load((ROOT / "binder" / "environment.yml").read_text(encoding="utf-8"))
-    found = {
-        req.name: req.specifier for req in map(Requirement, (d.replace("=3.", "==3.") for d in binder["dependencies"]))
-    }
+    lines = [re.sub(r"^python=", "python==", line) for line in binder["dependencies"]]
+    found = {req.name: req.specifier for req in map(Requirement, lines)}
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(str(found.pop("python"))[2:])
     assert not found.pop("pip") and found.pop("setuptools")
     assert found.pop("pytorch-cpu") == {req.name: req.specifier for req in REQUIRED}["torch"]
-    assert found == {req.name: req.specifier for req in REQUIRED if req.name != "torch"}, (
-        "and nothing that only tests need"
-    )
+    assert found == {req.name: req.specifier for req in REQUIRED if req.name != "torch"}, "and nothing for tests alone"
     for script in ("postBuild", "start"):
         assert (ROOT / "binder" / script).stat().st_mode & 0o100, f"repo2docker runs binder/{script}"
 
