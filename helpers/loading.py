@@ -42,7 +42,6 @@ __all__ = ["MODEL_ID", "Checkpoint", "fastest_dtype", "is_shipped", "load", "loa
 
 MODEL_ID = str(Path(__file__).resolve().parents[1] / "data" / "conceptclip-mini")
 PLAIN = str(Path(__file__).resolve().parents[1] / "data" / "conceptclip-mini-plain")
-"""Trained as the paper trains, without regions, masks and denials: it shows what then goes wrong."""
 MODEL_VARIABLE = "CONCEPTCLIP_MODEL"
 DTYPE_VARIABLE = "CONCEPTCLIP_DTYPE"
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
