@@ -41,6 +41,7 @@ from helpers.settings import autocast_off
 __all__ = ["MODEL_ID", "Checkpoint", "fastest_dtype", "is_shipped", "load", "load_checkpoint", "unwrap"]
 
 MODEL_ID = str(Path(__file__).resolve().parents[1] / "data" / "conceptclip-mini")
+PLAIN = str(Path(__file__).resolve().parents[1] / "data" / "conceptclip-mini-plain")
 MODEL_VARIABLE = "CONCEPTCLIP_MODEL"
 DTYPE_VARIABLE = "CONCEPTCLIP_DTYPE"
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
