@@ -307,7 +307,8 @@ def opened(page):
     """The page with its first picture and the phrases that it begins with."""
     page.execute_async_script(
         "const done = arguments[0]; state.phrases = [...PAGE.first]; state.shown = state.box = null;"
-        "state.models = [NAMES[0]]; [...document.querySelectorAll('#models input')].forEach((e, k) => { e.checked = !k; });"
+        "state.models = [NAMES[0]]; "
+        "[...document.querySelectorAll('#models input')].forEach((e, k) => { e.checked = !k; });"
         "useShipped(PAGE.pictures[0], $('#pictures button')).then(done)"
     )
     return page
