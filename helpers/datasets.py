@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from .files import printable, read_table, stripped
-from .images import open_image
+from .images import as_shown, open_image
 from .labels import check_spelling
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -161,6 +161,116 @@ def _cells_table(folder: Path, what: str, split: str | None) -> pd.DataFrame:
     if split not in set(table["split"]):
         raise ValueError(f"There is no split {split!r}: choose from {', '.join(sorted(set(table['split'])))}.")
     return table[table["split"] == split].reset_index(drop=True)
+
+
+def mask_folder(
+    images: str | os.PathLike,
+    masks: str | os.PathLike,
+    *,
+    suffix: str = "",
+    values: Mapping[str, int | Sequence[int]] | None = None,
+    size: tuple[int, int] | None = None,
+) -> Atlas:
+    """Pictures of a folder with masks that somebody has drawn, as `load_atlas` gives its own.
+
+    Args:
+        images: a folder; all pictures in and below it are read (`image_folder`).
+        masks: a folder that holds one mask for each picture, under the same name (endings may differ) and in the same
+            folder below: images/a/7.jpg and masks/a/7.png. It may be `images` itself where `suffix` tells them apart.
+        suffix: what a mask's name has before its ending: "_mask" for 7_mask.png.
+        values: part -> the value, or values, of its pixels: {"nucleus": 1, "cell": (1, 2)}. None: each mask is of one
+            part, called "mask"; its pixels are 0 outside and one other value inside.
+        size: (width, height) to which all masks are brought, nearest pixel; needed where pictures differ in size.
+
+    Returns:
+        Atlas; table: id (the name without its ending) and file. masks: part -> bool [N, H, W]. A mask may be empty (the
+        part is not in that picture): those are counted in a warning.
+
+    Raises:
+        ValueError: a picture without a mask, a mask without a picture, two masks of one picture; a mask of another size
+            than its picture; a mask in colours, or of more than two values (a JPEG's, for one) without `values`; one
+            that covers its whole picture; a value that no mask holds; pictures of several sizes without `size`.
+    """
+    paths, found = _masked(Path(images), Path(masks), suffix)
+    rows: dict[str, list[np.ndarray]] = {part: [] for part in values or {"mask": 0}}
+    held: set[int] = set()
+    for path, file in zip(paths, found, strict=True):
+        pixels, shape = _mask_pixels(file), as_shown(path, path.name).size[::-1]
+        if pixels.shape != shape:
+            raise ValueError(
+                f"{file.name}: the mask is {pixels.shape[1]} x {pixels.shape[0]} pixels and its picture {path.name} "
+                f"{shape[1]} x {shape[0]}. Export the mask in the picture's size."
+            )
+        here = np.unique(pixels)
+        held |= set(here.tolist())
+        if values is None and (len(here) > 2 or (len(here) == 2 and here[0] != 0)):
+            raise ValueError(
+                f"{file.name}: the mask holds {len(here)} values ({', '.join(map(str, here[:4]))}, ...), not 0 and one "
+                'more. Save it as PNG, not JPEG; or say what its values are: values={"nucleus": 1}.'
+            )
+        for part, those in (values or {"mask": [value for value in here.tolist() if value]}).items():
+            inside = np.isin(pixels, those)
+            if inside.all():
+                raise ValueError(
+                    f"{file.name}: the mask of {part!r} covers the whole picture. Is inside 0 and outside 255?"
+                )
+            if size is not None:
+                inside = np.asarray(Image.fromarray(inside).resize(size, Image.Resampling.NEAREST))
+            rows[part].append(inside)
+    for part, those in (values or {}).items():
+        if not held & set(np.atleast_1d(those).tolist()):
+            raise ValueError(
+                f"values: no mask holds {those} ({part!r}). They hold {', '.join(map(str, sorted(held)))}."
+            )
+    if len({mask.shape for masks_ in rows.values() for mask in masks_}) > 1:
+        raise ValueError("The pictures are of several sizes. Say to which their masks are brought: size=(384, 384).")
+    stacked = Masks({part: np.stack(masks_) for part, masks_ in rows.items()})
+    if empty := sum(int((~mask.any((1, 2))).sum()) for mask in stacked.values()):
+        warnings.warn(f"{Path(masks).name}: {empty} masks are empty.", stacklevel=2)
+    files = [path.relative_to(images).as_posix() for path in paths]
+    table = pd.DataFrame({"id": [posixpath.splitext(file)[0] for file in files], "file": files})
+    return Atlas(table, Images(paths), stacked)
+
+
+def _masked(images: Path, masks: Path, suffix: str) -> tuple[list[Path], list[Path]]:
+    """The pictures of a folder, and the mask of each."""
+    listed = _list_pictures(masks, None)[0]
+    by_key: dict[str, Path] = {}
+    for file in listed:
+        if not file.stem.endswith(suffix):
+            continue
+        key = _key(file.relative_to(masks).with_name(file.stem.removesuffix(suffix)).as_posix())
+        if key in by_key:
+            raise ValueError(f"{by_key[key].name!r} and {file.name!r} are both masks of {key!r}. Keep one.")
+        by_key[key] = file
+    own = set(by_key.values()) if masks.resolve() == images.resolve() else set()
+    if own and not suffix:
+        raise ValueError("Pictures and masks lie in one folder: say how the masks' names end, suffix='_mask'.")
+    paths = [path for path in _list_pictures(images, None)[0] if path not in own]
+    keys = [_key(path.relative_to(images).with_suffix("").as_posix()) for path in paths]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"Two pictures are called {twice!r}, apart from their endings. Rename one.")
+    if lacking := [path.name for path, key in zip(paths, keys, strict=True) if key not in by_key]:
+        raise ValueError(
+            f"{len(lacking)} of {len(paths)} pictures have no mask: {_some(lacking)}. A mask has its picture's name"
+            + (f" with {suffix!r} behind it." if suffix else ". If something stands behind it, say suffix=.")
+        )
+    if alone := [file.name for key, file in sorted(by_key.items()) if key not in set(keys)]:
+        raise ValueError(f"{len(alone)} masks belong to no picture: {_some(alone)}. Remove them, or add the pictures.")
+    return paths, [by_key[key] for key in keys]
+
+
+def _mask_pixels(file: Path) -> np.ndarray:
+    """A mask's values as they are stored (of a palette image its numbers): int [H, W]."""
+    pixels = np.asarray(open_image(file))
+    if pixels.ndim == 3:  # grey, saved as a colour image
+        if (pixels[..., :3] != pixels[..., :1]).any():
+            raise ValueError(f"{file.name}: the mask is in colours. Save it in grey values, or with a palette.")
+        pixels = pixels[..., 0]
+    if pixels.dtype.kind == "f":
+        raise ValueError(f"{file.name}: the mask holds fractions. Save it with whole numbers, 0 outside.")
+    return pixels.astype(int)
 
 
 def image_folder(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import os
 import warnings
 from collections import deque
@@ -29,9 +30,10 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from .conceptclip import ConceptCLIPImageProcessor
+from .conceptclip.processing_conceptclip import text_list
 from .files import beside
 from .images import ImageError, as_image_list, image_names, read_image
 from .loading import evaluating, unwrap
@@ -202,9 +204,10 @@ def encode_texts(
             that names a special token such as [SEP], which the tokenizer would obey instead of reading it.
     """
     model = unwrap(model)
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    if not hasattr(processor, "tokenizer"):
+        raise TypeError(f"processor is a {type(processor).__name__}, not what helpers.load() returns second.")
+    texts = [texts] if isinstance(texts, str) else text_list(texts, "texts")
+    check_options(batch_size)
     if not texts:
         raise ValueError("No texts were given: pass at least one prompt.")
     for n, text in enumerate(texts):
@@ -395,17 +398,13 @@ def iter_image_encodings(
     They are checked at once, not when the first batch is asked for. Closing the iterator, an error and Ctrl-C end the
     workers.
     """
-    if on_error not in ("raise", "report"):
-        raise ValueError(f"on_error must be 'raise' or 'report', not {on_error!r}.")
+    check_options(batch_size, on_error)
     if pixels not in ("exact", "fast"):
         raise ValueError(f"pixels must be 'exact' or 'fast', not {pixels!r}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(torch.get_num_threads(), cores)
-    elif workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}.")
+    _whole(workers, "workers")
     model = unwrap(model)
     images = images if _is_loader(images) else as_image_list(images)
     kind, out, grid = _tokens_kind(tokens), _dtype(dtype), model.config.grid
@@ -508,6 +507,8 @@ def _steps_of(
     """What a processor does to one picture, and what it does to a batch of them at once."""
     ours = getattr(processor, "image_processor", None)
     if not isinstance(ours, ConceptCLIPImageProcessor):
+        if not callable(processor):
+            raise TypeError(f"processor is a {type(processor).__name__}, not what helpers.load() returns second.")
         if fast:
             raise ValueError(f"pixels='fast' is for ConceptCLIP's own processor, not {type(processor).__name__}.")
         if pixels_are is not None:
@@ -562,9 +563,12 @@ def _items(images: Any) -> Iterator[_Item]:
 
 
 def _samples(images: Any) -> Iterator[Any]:
-    """What a DataLoader or data set gives; where a data set fails at one item, an ImageError in its place."""
-    if isinstance(images, (DataLoader, IterableDataset)):
+    """What a DataLoader or data set gives; where it fails, an ImageError in place of each item that is lost."""
+    if isinstance(images, IterableDataset):
         yield from images
+        return
+    if isinstance(images, DataLoader):
+        yield from _batches(images)
         return
     for number in range(len(images)):
         try:
@@ -573,10 +577,40 @@ def _samples(images: Any) -> Iterator[Any]:
             yield ImageError(f"image {number}: the data set cannot give it ({type(error).__name__}: {error}).")
 
 
+def _batches(loader: DataLoader) -> Iterator[Any]:
+    """A DataLoader's batches. One with an item that its data set cannot give is lost as a whole; the next ones come."""
+    batches = iter(loader)
+    if isinstance(loader.dataset, IterableDataset):  # it has ended when it fails
+        yield from batches
+        return
+    size, given = loader.batch_size or 1, 0
+    while True:
+        try:
+            sample = next(batches)
+        except StopIteration:
+            return
+        except Exception as error:
+            lost = min(size, len(loader.dataset) - given)  # type: ignore[arg-type]
+            if lost < 1:
+                raise
+            cause = str(error).strip().rpartition("\n")[2] or type(error).__name__
+            for number in range(given, given + lost):
+                yield ImageError(
+                    f"image {number}: the DataLoader cannot give its batch ({type(error).__name__}: {cause}). Pass the "
+                    "data set itself, and only the item that fails is lost."
+                )
+            given += lost
+            continue
+        given += size
+        yield sample
+
+
 def _pairs(images: Any, sample: Any, number: int) -> Iterable[tuple[Any, Any]]:
     """(image, label) of one sample of a data set, or of one batch of a DataLoader."""
     batched = isinstance(images, DataLoader) and images.batch_sampler is not None
-    if batched and isinstance(sample, (list, tuple)) and [_is_batch(x) for x in sample] not in ([True], [True, False]):
+    plain = batched and images.collate_fn is default_collate  # it gives a batch of images, and one of labels
+    kinds = [_is_batch(x) for x in sample] if batched and not plain and isinstance(sample, (list, tuple)) else [True]
+    if kinds not in ([True], [True, False]) and not (len(kinds) == 2 and _is_text(sample[1])):
         return [pair for one in sample for pair in _pairs(None, one, number)]  # a collate_fn that leaves the samples
     if isinstance(sample, Mapping):
         if "image" not in sample:
@@ -603,10 +637,13 @@ def _pairs(images: Any, sample: Any, number: int) -> Iterable[tuple[Any, Any]]:
 def _is_batch(x: Any) -> bool:
     """Whether something is a batch of pictures, and not one picture, its label, or both."""
     if isinstance(x, (list, tuple)):
-        return len(x) > 0 and all(
-            isinstance(one, (str, os.PathLike, Image.Image)) or getattr(one, "ndim", 0) > 1 for one in x
-        )
+        pictures = [isinstance(one, Image.Image) or getattr(one, "ndim", 0) > 1 for one in x]
+        return len(x) > 0 and (all(pictures) or _is_text(x))
     return getattr(x, "ndim", 0) == 4
+
+
+def _is_text(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) and all(isinstance(one, (str, os.PathLike)) for one in x)
 
 
 def _chunks(items: Iterator[_Item], batch_size: int, step: int) -> Iterator[list[_Item]]:
@@ -766,6 +803,18 @@ def _save(encodings: Any, path: Any, kind: str, extra: dict) -> Path:
 
 
 # --- small things -----------------------------------------------------------------------------------------------------
+
+
+def check_options(batch_size: Any, on_error: Any = "raise") -> None:
+    """Refuses, before any work, a number of images at a time and a way with failures that there is not."""
+    _whole(batch_size, "batch_size")
+    if on_error not in ("raise", "report"):
+        raise ValueError(f"on_error must be 'raise' or 'report', not {on_error!r}.")
+
+
+def _whole(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}.")
 
 
 def _dtype(dtype: Any) -> torch.dtype:

@@ -26,9 +26,11 @@ from .encoding import iter_image_encodings
 from .files import write_csv
 from .images import as_shown
 from .labels import class_names, folds, own_groups
-from .loading import load
+from .loading import load, unwrap
 from .report import write_report
 from .scoring import annotate, zero_shot
+from .settings import SEED
+from .store.provenance import model_name, weights_hash
 
 MISTAKES = 10
 """Pictures among the confident mistakes."""
@@ -157,7 +159,7 @@ def evaluate_folder(
         numbers=result.table(),
         sections={heading: parts for heading, parts in sections.items() if parts},
         unit=unit,
-        title=title or f"{Path(folder).resolve().name}, seen by {_model_name(model)}",
+        title=title or f"{Path(folder).resolve().name}, seen by {model_name(unwrap(model))[0]}",
     )
     if out is not None:
         found.write(out)
@@ -399,11 +401,18 @@ def _classified(result: _Numbers, classes: list[str], frame: pd.DataFrame) -> di
         if len(of_class):
             hits = metrics.bootstrap_mean(of_class["correct"], clusters=result.clusters(of_class))
             found[name] = (add(section, name, "share found", hits, of_class, "class, guess"), len(of_class))
+    for (truth, said), pair in rows.groupby(["class", "guess"]):
+        add("confusion", f"{truth} → {said}", "pictures", len(pair), pair, "class, guess")
     confusion = plots.confusion(own, guess, classes)
     per_class = pd.DataFrame.from_dict(found, orient="index", columns=["share found (95% interval)", "pictures"])
     add("calibration", "all", "expected calibration error", calibration, rows, "correct, probability")
     mean = add("calibration", "all", "mean probability of the guess", float(sure.mean()), rows, "probability")
-    reliability = plots.reliability(metrics.reliability_table(correct, sure))
+    bins = metrics.reliability_table(correct, sure, clusters=clusters)
+    for row in bins.itertuples():
+        of_bin, place = rows[(sure >= row.low) & ((sure < row.high) | (row.high == 1))], f"{row.low:.1f}–{row.high:.1f}"
+        add("calibration", place, "mean probability of the guess", row.predicted, of_bin, "probability")
+        add("calibration", place, "share right", row.estimate, of_bin, "correct, probability")
+    reliability = plots.reliability(bins)
     wrong = rows[rows["correct"] == 0].nlargest(MISTAKES, "probability", keep="all").head(MISTAKES)
     mistakes = wrong[["file", "label", "guess", "probability"]].reset_index(drop=True)
     mistakes.insert(0, "picture", [as_shown(frame["path"][row]) for row in wrong.index])
@@ -479,8 +488,12 @@ def _groups(result: _Numbers) -> dict[str, list[Any]]:
 
 def _methods(model: Any, domain: Domain, recipe: str, result: _Numbers, truths: int) -> list[Any]:
     together = f"the groups of {result.unit!r}" if result.unit else "pictures"
+    model = unwrap(model)
+    name, revision = model_name(model)
     parts = [
-        f"Model: {_model_name(model)}, {sum(p.numel() for p in model.parameters()):,} parameters, {model.dtype} on "
+        f"Model: {name}{f' at revision {revision}' if revision else ''}, "
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, weights {weights_hash(model)[:12]} (the beginning "
+        f"of their SHA-256, as `helpers.store` writes it), {str(model.dtype).removeprefix('torch.')} on "
         f"{model.device.type}. Pictures are squashed to {model.config.vision_config.image_size} pixels a side.",
         f"Domain: {domain.name}." + (f" {domain.source}" if domain.source else ""),
     ]
@@ -497,8 +510,8 @@ def _methods(model: Any, domain: Domain, recipe: str, result: _Numbers, truths: 
             f"{'; '.join(f'{name}: {_quoted(words)}' for name, words in domain.concepts.items())}."
         )
     parts.append(
-        f"Intervals: 95 %, percentile bootstrap, {metrics.RESAMPLES} resamples of {together}. Nothing was trained or "
-        "chosen on these pictures."
+        f"Intervals: 95 %, percentile bootstrap, {metrics.RESAMPLES} resamples of {together}, seed {SEED}. Nothing "
+        "was trained or chosen on these pictures."
     )
     packages = ("conceptclip-notebooks", "torch", "transformers", "numpy", "scikit-learn", "pillow")
     parts.append("Versions: " + ", ".join(f"{name} {version(name)}" for name in packages) + ".")
@@ -507,13 +520,6 @@ def _methods(model: Any, domain: Domain, recipe: str, result: _Numbers, truths: 
 
 def _quoted(texts: Sequence[str]) -> str:
     return ", ".join(f"“{text}”" for text in texts)
-
-
-def _model_name(model: Any) -> str:
-    """The model's name without the folders that lead to it."""
-    source = str(getattr(model.config, "_name_or_path", "")).replace("\\", "/").rstrip("/")
-    folder = Path(source).is_absolute() or source.startswith(".")
-    return (source.rpartition("/")[2] if folder else source) or type(model).__name__
 
 
 def _closed(axes: Any) -> Any:

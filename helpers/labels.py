@@ -279,7 +279,7 @@ def _in_order(first: Any, second: Any, axis: int, what: tuple[str, str]) -> Any:
     ours, theirs = first.axes[axis], second.axes[axis]
     if ours.equals(theirs):
         return second
-    names = [index for index in (ours, theirs) if not _row_numbers(index)]
+    names = [index for index in (ours, theirs) if not row_numbers(index)]
     if len(names) < 2 and len(ours) == len(theirs) and not any(pd.api.types.is_integer_dtype(n.dtype) for n in names):
         return second  # at least one of the two has no names
     kind = ("row", "column")[axis]
@@ -299,5 +299,6 @@ def _in_order(first: Any, second: Any, axis: int, what: tuple[str, str]) -> Any:
     return second.loc[ours] if axis == 0 else second[ours]
 
 
-def _row_numbers(index: pd.Index) -> bool:
+def row_numbers(index: pd.Index) -> bool:
+    """Whether an index is what pandas makes by itself, 0 to N-1, which names nothing."""
     return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1

@@ -42,7 +42,6 @@ __all__ = ["MODEL_ID", "Checkpoint", "fastest_dtype", "is_shipped", "load", "loa
 
 MODEL_ID = str(Path(__file__).resolve().parents[1] / "data" / "conceptclip-mini")
 PLAIN = str(Path(__file__).resolve().parents[1] / "data" / "conceptclip-mini-plain")
-"""Trained as the paper trains, without regions, masks and denials: it shows what then goes wrong."""
 MODEL_VARIABLE = "CONCEPTCLIP_MODEL"
 DTYPE_VARIABLE = "CONCEPTCLIP_DTYPE"
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
@@ -51,6 +50,10 @@ SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half"
 HUB_FILES = ("*.json", "*.txt", "model*.safetensors")
 PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+class MissingFileError(FileNotFoundError, ValueError):
+    """No such file or folder, or a folder without what it should hold."""
 
 
 def load(
@@ -104,6 +107,10 @@ def load(
     ```
     """
     source = source or os.environ.get(MODEL_VARIABLE) or MODEL_ID
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            f"source is a {type(source).__name__}, not a folder or a hub id: load() makes the model itself."
+        )
     device = pick_device(device)  # before a download of gigabytes
     dtype = _dtype_wanted(dtype)
     with _bars(progress):
@@ -225,6 +232,12 @@ def unwrap(model: Any) -> Any:
     raise TypeError(f"model is a {type(model).__name__}, not a ConceptCLIP: pass what helpers.load() returns first.")
 
 
+def check_values(model: Any) -> None:
+    """Refuses a model on the meta device: its shapes are right, and it has no numbers to answer with."""
+    if isinstance(model, nn.Module) and any(weight.is_meta for weight in model.parameters()):
+        raise ValueError("model lies on the meta device, which holds no values: load it with helpers.load().")
+
+
 # Models that are being encoded with: how many times over, and the parts of them that were training before.
 _in_use: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
 _in_use_lock = threading.Lock()
@@ -236,8 +249,9 @@ def evaluating(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
     A model in evaluation mode, outside autocast and, unless `gradients` are wanted, without them.
 
     Every part of it is given back in the mode that it was in, also after an error, and when several threads encode with
-    one model: the last of them gives it back.
+    one model: the last of them gives it back. A model without values, on the meta device, is a ValueError.
     """
+    check_values(model)
     with _in_use_lock:
         times, training = _in_use.get(model, (0, []))
         if not times:
@@ -342,6 +356,9 @@ def load_checkpoint(
         raise TypeError(
             f"model is a {type(model).__name__}: a checkpoint is loaded into helpers' own ConceptCLIPModel."
         )
+    check_values(model)
+    if not path.exists():
+        raise MissingFileError(f"There is no file or folder {path.name}. Check the path of the checkpoint.")
     if (path / "adapter_config.json").is_file():
         return _load_adapter(model, path)
     tensors, holders = _read_tensors(path)
@@ -358,9 +375,12 @@ def load_checkpoint(
             for name, tensor in sorted(state.items())
             if (name in known - used) or (name in placed and tuple(tensor.shape) != shapes[name])
         ],
+        "that hold no finite floats": sorted(
+            name for name, tensor in placed.items() if not (tensor.is_floating_point() and tensor.isfinite().all())
+        ),
         "missing": sorted(shapes.keys() - placed.keys()),
     }
-    if problems["of another shape"] or (problems["missing"] and not partial):
+    if any(names and not (kind == "missing" and partial) for kind, names in problems.items()):
         lists = [f"{len(names)} {kind}:\n  " + "\n  ".join(names) for kind, names in problems.items() if names]
         raise ValueError(
             f"The weights in {path.name} do not fit this model.\n" + "\n".join(lists) + "\n"
@@ -382,6 +402,8 @@ def load_checkpoint(
 
 def _one_prefix(counts: dict[str, int], wanted: str | None, where: str) -> str:
     """What stands before the names of the one ConceptCLIP in a checkpoint."""
+    if not counts and where.startswith("adapter_model."):
+        raise ValueError(f"{where} is an adapter: pass its folder, in which adapter_config.json says how it is used.")
     if not counts:
         raise ValueError(f"{where} holds no tensor whose name is one of a ConceptCLIP's. Is it another model's?")
     most = max(counts.values())
@@ -416,8 +438,6 @@ def _read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], set[str]]:
 def _weight_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(f"There is no file or folder {path.name}. Check the path of the checkpoint.")
     for index in (SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_INDEX_NAME):
         if (path / index).is_file():
             return [path / name for name in sorted({*_settings(path, index, path.name)["weight_map"].values()})]
@@ -427,7 +447,7 @@ def _weight_files(path: Path) -> list[Path]:
     files = sorted(file for file in path.iterdir() if file.suffix in (*PICKLED, ".safetensors"))
     if len(files) != 1:
         names = f"several: {', '.join(file.name for file in files)}. Pass the file" if files else "none"
-        raise FileNotFoundError(f"The folder {path.name} should hold one file of weights, and it holds {names}.")
+        raise MissingFileError(f"The folder {path.name} should hold one file of weights, and it holds {names}.")
     return files
 
 
@@ -457,7 +477,7 @@ def _read_weights(file: Path) -> Any:
             "reading that would run code. Where it was made, store model.state_dict() alone: "
             "torch.save(model.state_dict(), path)."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # torch's reader stumbles over other files in many ways
         raise ValueError(
             f"{file.name} is no complete file of weights ({type(error).__name__}: {error}). Copy or download it again; "
             "in a clone made with git, run `git lfs pull`."
@@ -491,7 +511,13 @@ def _load_adapter(model: ConceptCLIPModel, path: Path) -> Checkpoint:
     config.task_type = None
     adapted = peft.get_peft_model(model, config)
     state = {f"base_model.model.{name.removeprefix(prefix)}": tensor for name, tensor in stored.items()}
-    result: Any = peft.set_peft_model_state_dict(adapted, state)
+    try:
+        result: Any = peft.set_peft_model_state_dict(adapted, state)
+    except RuntimeError as error:
+        adapted.unload()
+        raise ValueError(
+            f"The adapter in {path.name} does not fit this model ({error}). Load the one that it was trained on first."
+        ) from error
     lacking = [name for name in result.missing_keys if "lora_" in name]
     adapted.merge_and_unload()
     for name, parameter in model.named_parameters():
@@ -526,12 +552,12 @@ def _folder(source: str | Path, revision: str | None, token: str | bool | None, 
     if folder.is_dir():
         return folder
     if str(source) == MODEL_ID:
-        raise FileNotFoundError(
+        raise MissingFileError(
             "The model that ships with these notebooks is not there: no folder data/conceptclip-mini beside helpers/. "
             "Clone the whole repository and install it in place: pip install -e ."
         )
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"There is no folder {source}. Check the path; a model of the hub is written owner/name."
         )
     try:
@@ -577,11 +603,9 @@ def _explained(error: Exception, source: str, revision: str | None, token: str |
             "as that owner, accept the model's terms, and wait if the authors approve by hand; then try again."
         )
     if isinstance(error, hub_errors.RevisionNotFoundError):
-        return FileNotFoundError(
-            f"{source} has no revision {revision!r}. Its branches, tags and commits are on {page}."
-        )
+        return MissingFileError(f"{source} has no revision {revision!r}. Its branches, tags and commits are on {page}.")
     if isinstance(error, (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError)):
-        return FileNotFoundError(
+        return MissingFileError(
             f"{source} is neither a folder here nor a model that the hub shows "
             f"{'to the owner of this token' if has_token else 'without a token'}. Check the spelling; if the model is "
             "private, log in as someone who may see it."
@@ -605,7 +629,7 @@ def _check_files(folder: Path, source: str | Path) -> None:
     """Tell apart what can be missing from a model's folder before anything is read."""
     names = sorted(path.name for path in folder.iterdir())
     if "config.json" not in names:
-        raise FileNotFoundError(f"{source} holds no config.json. Is it the model's own folder, not the one above?")
+        raise MissingFileError(f"{source} holds no config.json. Is it the model's own folder, not the one above?")
     if SAFE_WEIGHTS_NAME not in names and SAFE_WEIGHTS_INDEX_NAME not in names:
         pickled = [name for name in names if name.endswith(PICKLED)]
         if pickled:
@@ -614,11 +638,11 @@ def _check_files(folder: Path, source: str | Path) -> None:
                 "read, and only safetensors are read here. If you trust the file, convert it: "
                 f"safetensors.torch.save_file(torch.load({pickled[0]!r}, weights_only=True), {SAFE_WEIGHTS_NAME!r})."
             )
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{source} holds no weights: {SAFE_WEIGHTS_NAME} is missing. Download or copy it there, too."
         )
     if not {"tokenizer.json", "vocab.txt"} & set(names):
-        raise FileNotFoundError(f"{source} holds no tokenizer: tokenizer.json is missing. Copy it there, too.")
+        raise MissingFileError(f"{source} holds no tokenizer: tokenizer.json is missing. Copy it there, too.")
 
 
 def _settings(folder: Path, name: str, source: str | Path) -> dict:
@@ -648,7 +672,7 @@ def _processor(folder: Path, source: str | Path) -> ConceptCLIPProcessor:
     """transformers names neither the file that is damaged nor, for a folder, the one that is missing."""
     settings = {name: _settings(folder, name, source) for name in PROCESSOR_FILES}
     if not settings["preprocessor_config.json"] and "image_processor" not in settings["processor_config.json"]:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{source} holds no settings of the image processor: preprocessor_config.json, or a processor_config.json "
             "that has them, is missing. Copy it there, too."
         )

@@ -8,7 +8,7 @@ of the **local** score (patches); 1 - alpha is that of the global one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from .domains import Domain, wordings
-from .encoding import ImageEncodings, encode_texts, iter_image_encodings, joint_tokens
-from .images import as_image_list
-from .loading import unwrap
+from .encoding import ImageEncodings, check_options, encode_texts, iter_image_encodings, joint_tokens
+from .labels import row_numbers
+from .loading import check_values, unwrap
 from .settings import without_autocast
 from .tokens import concept_vectors, fill, last_position_vectors, usable
 
@@ -49,6 +49,7 @@ RELEASED_SCALES = Scales(float(np.exp(4.570648)), -11.161472, float(np.exp(4.511
 def scales(model: Any) -> Scales:
     """The model's four scalars, as numbers. Its parameters hold the scales' logarithms: here they are exponentiated."""
     model = unwrap(model)
+    check_values(model)
     return Scales(
         float(model.logit_scale.detach().float().exp()),
         float(model.logit_bias.detach().float()),
@@ -110,8 +111,8 @@ def cosine_at_half(scale: float, bias: float) -> float:
 
 def mix(local: torch.Tensor, global_: torch.Tensor, alpha: float) -> torch.Tensor:
     """`alpha * local + (1 - alpha) * global_`, two sets of probabilities."""
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha, the weight of the local score, must lie between 0 and 1, not {alpha}.")
+    if not hasattr(alpha, "__float__") or not 0 <= float(alpha) <= 1:
+        raise ValueError(f"alpha, the weight of the local score, must be a number between 0 and 1, not {alpha!r}.")
     return alpha * local + (1 - alpha) * global_
 
 
@@ -392,7 +393,7 @@ def _pair(cosine: Any, positive: Any, negative: Any, scale: float, bias: float) 
 
 
 def _references(reference: str | Sequence[str] | bool | None, domain: Domain | None) -> Sequence[str]:
-    if reference is None or reference is False:
+    if reference is None or reference is False or (isinstance(reference, (list, tuple)) and not reference):
         return ()
     if reference is not True:
         return _several(reference, None)
@@ -440,6 +441,8 @@ def pool(values: Any, cases: Any, how: str = "mean") -> Any:
     """
     if how not in ("mean", "max"):
         raise ValueError(f"how must be 'mean' or 'max', not {how!r}.")
+    if not isinstance(values, (ImageEncodings, pd.DataFrame)):
+        raise TypeError(f"values is a {type(values).__name__}: pass ImageEncodings, or a table of scores.")
     encoded = isinstance(values, ImageEncodings)
     names = values.names if encoded else [str(name) for name in values.index]
     labels = pd.Series(_cases(cases, names), dtype=object, name="case")
@@ -463,7 +466,9 @@ def pool(values: Any, cases: Any, how: str = "mean") -> Any:
 def _cases(cases: Any, names: Sequence[str]) -> list[str]:
     if isinstance(cases, Mapping):
         cases = pd.Series(cases, dtype=object)
-    if isinstance(cases, pd.Series) and not isinstance(cases.index, pd.RangeIndex):
+    if isinstance(cases, str) or not hasattr(cases, "__len__"):
+        raise TypeError(f"cases is a {type(cases).__name__}: give one case for each picture, in a list or by name.")
+    if isinstance(cases, pd.Series) and not row_numbers(cases.index):
         twice = cases.index[cases.index.duplicated()]
         if len(twice):
             raise ValueError(f"cases names {twice[0]!r} twice. Keep one row for each picture.")
@@ -476,7 +481,9 @@ def _cases(cases: Any, names: Sequence[str]) -> list[str]:
         if len(found) != len(names):
             raise ValueError(f"cases holds {len(found)} entries for {len(names)} pictures: give one each, or a dict.")
     empty = [case is None or case is pd.NA or case != case or case == "" for case in found]
-    return [name if none else str(case) for name, case, none in zip(names, found, empty, strict=True)]
+    # A column of whole numbers with a gap is one of floats in pandas: 7.0 is the case 7.
+    texts = [str(int(case)) if isinstance(case, float) and case.is_integer() else str(case) for case in found]
+    return [name if none else text for name, text, none in zip(names, texts, empty, strict=True)]
 
 
 # --- small things -----------------------------------------------------------------------------------------------------
@@ -510,7 +517,12 @@ def _asked(what: Any, domain: Any, among: str) -> tuple[dict[str, tuple[str, ...
 def _several(given: str | Sequence[str] | None, default: Sequence[str] | None) -> list[str]:
     if given is None:
         return list(default or ("{}",))
-    return [given] if isinstance(given, str) else list(given)
+    if not isinstance(given, Iterable):
+        raise TypeError(f"A prompt or template is a text, or a list of them, not a {type(given).__name__}.")
+    several = [given] if isinstance(given, str) else list(given)
+    if not several:
+        raise ValueError("There are no templates in that list: give one, such as '{}', or leave the argument out.")
+    return several
 
 
 def _check_recipe(recipe: str, known: Sequence[str]) -> None:
@@ -522,6 +534,7 @@ def _scored(
     model: Any, processor: Any, images: Any, tokens: bool, score: Any, columns: list[str], options: dict[str, Any]
 ) -> pd.DataFrame:
     """The scores of all pictures, batch by batch, one row each; what could not be read in `.attrs`."""
+    check_options(options["batch_size"], options["on_error"])
     rows, index, failures = [], [], []
     for part in _parts(model, processor, images, tokens, options):
         rows.append(score(part))
@@ -542,4 +555,4 @@ def _parts(model: Any, processor: Any, images: Any, tokens: bool, options: dict[
     """The images' encodings batch by batch; those that are encoded already in one piece."""
     if isinstance(images, ImageEncodings):
         return iter([usable(model, images, tokens=tokens)])
-    return iter_image_encodings(model, processor, as_image_list(images), tokens=tokens, **options)
+    return iter_image_encodings(model, processor, images, tokens=tokens, **options)

@@ -76,6 +76,8 @@ def quiet() -> None:
     for name in ("huggingface_hub", "httpx", "matplotlib", "PIL"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*IProgress not found.*")
+    # peft asks every model for it; the name is on its way out of transformers.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 
 @contextmanager

@@ -130,6 +130,8 @@ def span_vector(encodings: TextEncodings, n: int, phrase: Any, *, offset: int = 
     """
     tokens = joint_tokens(encodings)
     assert_aligned(encodings)
+    if not isinstance(offset, (int, np.integer)):
+        raise TypeError(f"offset, a number of positions, must be a whole number, not {offset!r}.")
     positions = [p + offset for p in span_positions(encodings, n, phrase)]
     if min(positions) < 0 or max(positions) >= int(encodings.mask[n].sum()):
         raise ValueError(f"The span moved by {offset} leaves texts[{n}]. Use a template with words around the phrase.")
@@ -258,13 +260,29 @@ def patch_shares(masks: Any, grid: PatchGrid) -> np.ndarray:
     """How much of each patch a mask covers.
 
     Args:
-        masks: bool [B, H, W] (or [H, W]), any size; they are squashed as the picture is. (Boxes: `box_shares`.)
+        masks: bool [B, H, W] (or [H, W]), any size; they are squashed as the picture is. Also 0 and 1, 0 and 255 as
+            files of masks have it, or shares in [0, 1]. (Boxes: `box_shares`.)
         grid: from `patch_grid(model)`.
 
     Returns:
         float32 [B, h, w] (or [h, w]) in [0, 1].
+
+    Raises:
+        ValueError: masks of several sizes, or that hold anything else (the mask is named).
     """
-    masks = torch.as_tensor(np.asarray(masks), dtype=torch.float32)
+    try:
+        array = np.asarray(masks, dtype=np.float32)
+    except ValueError as error:
+        raise ValueError(f"masks do not make one array ({error}). Pass masks of one size, bool [B, H, W].") from error
+    if array.ndim not in (2, 3) or 0 in array.shape[-2:]:
+        raise ValueError(f"masks have the shape {array.shape}. Pass bool [B, H, W], or [H, W] for one.")
+    for b, mask in enumerate(array if array.ndim == 3 else array[None]):
+        if not (((mask >= 0) & (mask <= 1)).all() or np.isin(mask, (0, 255)).all()):
+            raise ValueError(
+                f"Mask {b} holds {mask.min():.4g} to {mask.max():.4g}, and a mask is bool, 0 and 1, "
+                "or 0 and 255. Of a map of labels pass `labels == number`."
+            )
+    masks = torch.from_numpy(np.where(array == 255, np.float32(1), array))
     single = masks.ndim == 2
     masks = masks[None, None] if single else masks[:, None]
     if tuple(masks.shape[-2:]) != (grid.size, grid.size):
@@ -297,7 +315,10 @@ def box_shares(boxes: Any, grid: PatchGrid, image_size: Any) -> np.ndarray:
     edges = np.arange(grid.size + 1)
     masks = np.zeros((len(pictures), grid.size, grid.size), np.float32)
     for b, (found, (width, height)) in enumerate(zip(pictures, sizes, strict=True)):
-        found = np.asarray(found, dtype=float)
+        try:
+            found = np.asarray(found, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The boxes of picture {b} are no numbers ({error}): each must be 4, [n, 4].") from error
         if found.size and found.shape[-1:] != (4,):
             raise ValueError(f"The boxes of picture {b} have the shape {found.shape}: each must be 4 numbers, [n, 4].")
         for n, box in enumerate(found.reshape(-1, 4)):
@@ -360,7 +381,10 @@ def map_at_size(
     if normalise:
         low, high = limits or (values.min((-2, -1), keepdims=True), values.max((-2, -1), keepdims=True))
         values = np.where(np.asarray(high) > low, (values - low) / np.maximum(np.asarray(high) - low, 1e-12), 0)
-    width, height = image_size
+    sizes = tuple(image_size) if np.ndim(image_size) == 1 else ()
+    if len(sizes) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in sizes):
+        raise ValueError(f"image_size must be (width, height) in whole pixels, as PIL's `.size`, not {image_size!r}.")
+    width, height = sizes
     # Where each pixel's centre lies, counted in patches.
     x = (np.arange(width) + 0.5) * grid.size / width / grid.patch
     y = (np.arange(height) + 0.5) * grid.size / height / grid.patch

@@ -20,6 +20,8 @@ from sklearn.metrics import cohen_kappa_score
 
 import helpers
 from helpers.bloodcells import ATTRIBUTES, CELL_TYPES
+from helpers.course.attributes import WBCATT_RESNET50
+from helpers.course.crops import square_around
 from helpers.explanations import centre_prior, pixels, stain_maps
 from helpers.metrics import (
     Estimate,
@@ -37,14 +39,8 @@ from .grading import ATTRIBUTE_PHRASES, TYPES, Judge, figure, macro_f1
 from .laboratories import read_krd, read_pbc, unpack
 from .photographs import SIZE, Photographs, load_annotations, split
 
-SUPERVISED = {"accuracy": 0.9409, "macro_f1": 0.9127}
-"""WBCAtt's own ResNet-50, trained on the train split for these attributes: means over the eleven, on the test split."""
-
 OFTEN = 20
 """An attribute's value is graded within a type when so many cells of the type have it, and so many do not."""
-
-CROP = 2.0
-"""Side of the square around a KRD cell, in longer sides of the box of its mask."""
 
 
 class Pbc(NamedTuple):
@@ -174,7 +170,7 @@ def _attributes(table: pd.DataFrame, scores: dict[str, np.ndarray], split_of: st
         0.915,
         len(table),
         second_reader=people["macro_f1"].mean(),
-        supervised_ResNet_50=SUPERVISED["macro_f1"],
+        supervised_ResNet_50=WBCATT_RESNET50.macro_f1,
         always_the_commonest=mean(truth, common),
         details={"read_twice": len(second) // 2, "kappa_of_two_readers": round(float(people["kappa"].mean()), 4)},
     )
@@ -185,7 +181,7 @@ def _attributes(table: pd.DataFrame, scores: dict[str, np.ndarray], split_of: st
         "mean accuracy",
         bootstrap_mean((truth == said).mean(1)),
         n=len(table),
-        supervised_ResNet_50=SUPERVISED["accuracy"],
+        supervised_ResNet_50=WBCATT_RESNET50.accuracy,
         always_the_commonest=(truth == common).mean(),
     )
     for k, name in enumerate(names):
@@ -246,23 +242,6 @@ class Krd(NamedTuple):
     encodings: object
     crops: torch.Tensor
     stain: np.ndarray
-
-
-def square_around(image: Image.Image, mask: np.ndarray, factor: float = CROP) -> Image.Image:
-    """A square around a mask, `factor` times the longer side of its box, moved to lie inside the picture.
-
-    Raises:
-        ValueError: the mask is empty.
-    """
-    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
-    if not len(rows):
-        raise ValueError("The mask is empty: there is nothing to cut out.")
-    height, width = mask.shape
-    long = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    side = min(factor * long, width, height)
-    left = np.clip((columns[0] + columns[-1] + 1 - side) / 2, 0, width - side)
-    top = np.clip((rows[0] + rows[-1] + 1 - side) / 2, 0, height - side)
-    return image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
 
 
 def look_at_krd(judge: Judge, folder: Path, everything: bool = False) -> Krd:

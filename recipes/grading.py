@@ -11,34 +11,26 @@ import numpy as np
 import torch
 
 import helpers
-from helpers.bloodcells import ATTRIBUTES, CELL_TYPES, CONCEPTS
+from helpers.bloodcells import CELL_TYPES, CONCEPTS
+from helpers.course.attributes import ATTRIBUTE_CONCEPTS, ATTRIBUTE_PHRASES
 from helpers.metrics import Estimate
+
+__all__ = [
+    "ATTRIBUTE_CONCEPTS",
+    "ATTRIBUTE_PHRASES",
+    "END",
+    "START",
+    "TEMPLATES",
+    "TYPES",
+    "Judge",
+    "figure",
+    "macro_f1",
+    "table_of",
+    "write_card",
+]
 
 TEMPLATES = ("a photo of {}", "a blood cell image with {}", "a microscopy image of {}")
 TYPES = {name: CONCEPTS[name].phrases for name in CELL_TYPES}
-
-
-def _value_concepts() -> dict[str, dict[str, str]]:
-    """Attribute → value → the concept that is true of a cell exactly when it has this value."""
-    # A granular cell shows granules, and one without any has neither a type nor a colour of them.
-    found = {name: {} for name in ATTRIBUTES} | {"granularity": {"yes": "granules"}}
-    found["granule_type"]["nil"] = found["granule_colour"]["nil"] = "no granules"
-    for concept in CONCEPTS.values():
-        if concept.key not in CELL_TYPES and len(concept.when) == 1:
-            ((name, values),) = concept.when.items()
-            # Two concepts may say the same, a granulocyte and granules: the one that stands in the attribute's group.
-            if len(values) == 1 and concept.group != "type":
-                found[name].setdefault(values[0], concept.key)
-    return {name: {value: found[name][value] for value in values} for name, values in ATTRIBUTES.items()}
-
-
-ATTRIBUTE_CONCEPTS = _value_concepts()
-"""Attribute → value → key in CONCEPTS."""
-
-ATTRIBUTE_PHRASES = {
-    name: {value: CONCEPTS[key].phrases for value, key in values.items()} for name, values in ATTRIBUTE_CONCEPTS.items()
-}
-"""Attribute → value → the phrases that say so: the eleven attributes are graded by these, and by nothing else."""
 
 
 class Judge:

@@ -278,3 +278,52 @@ def test_claims_hold_for_the_shipped_weights_alone(capsys, tiny_model_folder):
         printed = capsys.readouterr().out
         assert printed.count("something") == 2 == printed.count("\n")
     assert is_shipped(nn.DataParallel(model).module) and not is_shipped(None)
+
+
+@pytest.mark.parametrize("wrong", [torch.full((64, 64), torch.nan), torch.ones(64, 64, dtype=torch.int64)])
+def test_weights_that_are_no_numbers_are_told(trained, tmp_path, wrong):
+    state = trained.state_dict() | {"image_proj.0.weight": wrong}
+    torch.save(state, tmp_path / "a.pth")
+    model = make_model()
+    before = copy.deepcopy(model)
+    with pytest.raises(ValueError, match=r"image_proj\.0\.weight"):
+        load_checkpoint(model, tmp_path / "a.pth")
+    assert same(model, before)
+
+
+def test_bytes_that_are_no_file_of_weights_are_told(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"abc" * 100)
+    with pytest.raises(ValueError, match=r"a\.pth"):
+        load_checkpoint(make_model(), tmp_path / "a.pth")
+
+
+def test_what_is_not_there_is_both_kinds_of_error(tmp_path):
+    for call in (lambda: load_checkpoint(make_model(), tmp_path / "b.pth"), lambda: helpers.load(tmp_path / "b")):
+        for kind in (FileNotFoundError, ValueError):
+            with pytest.raises(kind, match="b"):
+                call()
+
+
+def test_a_model_without_values_takes_no_checkpoint(trained, tmp_path):
+    torch.save(trained.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="meta"):
+        load_checkpoint(make_model().to("meta"), tmp_path / "a.pth")
+
+
+def test_an_adapter_of_another_size_and_an_adapter_without_its_folder(tmp_path):
+    peft = pytest.importorskip("peft")
+    small = make_model(widths=(32, 24))
+    adapted = peft.get_peft_model(small, peft.LoraConfig(target_modules=["q_proj", "query"]))
+    adapted.save_pretrained(tmp_path / "lora")
+    model = make_model()
+    before = copy.deepcopy(model)
+    with pytest.raises(ValueError, match="lora"):
+        load_checkpoint(model, tmp_path / "lora")
+    assert same(model, before)
+    with pytest.raises(ValueError, match="adapter: pass its folder"):
+        load_checkpoint(model, tmp_path / "lora" / "adapter_model.safetensors")
+
+
+def test_a_source_that_is_no_folder():
+    with pytest.raises(TypeError, match="source is a ConceptCLIPModel"):
+        helpers.load(make_model())

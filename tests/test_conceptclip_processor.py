@@ -404,3 +404,26 @@ def test_another_image_processors_settings_are_read_by_ours(tmp_path, processor)
     again = AutoProcessor.from_pretrained(tmp_path)
     assert type(again.image_processor) is ConceptCLIPImageProcessor
     assert torch.equal(pixels(again, picture()), pixels(processor, picture()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_a_bright_slide_that_was_normalised_is_told_in_every_dtype(processor, dtype):
+    bright = np.random.default_rng(0).integers(130, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    normalised = pixels(processor, bright).to(dtype)
+    with pytest.raises(ValueError, match="pixels_are"):
+        pixels(processor, normalised, do_rescale=False)
+    unit = as_float(Image.fromarray(bright)).to(dtype)
+    assert pixels(processor, unit, do_rescale=False).shape == (1, 3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("texts", [{"a": 1}, {"a", "b"}, np.array([["a", "b"]]), b"abc", 5])
+def test_prompts_without_an_order_or_of_two_axes(processor, texts):
+    with pytest.raises(TypeError, match=f"text is a {type(texts).__name__}"):
+        processor(text=texts)
+
+
+def test_a_table_is_no_list_of_prompts(processor):
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(TypeError, match="text is a DataFrame"):  # it was read as the names of its columns
+        processor(text=pandas.DataFrame({"prompt": ["a cell"]}))
+    assert len(processor(text={"a": 1, "b": 2}.keys())["input_ids"]) == 2

@@ -181,3 +181,28 @@ def test_find_reads_as_a_tokenizer_does(skin):
     assert skin.find("Veil\u200b") == "veil"
     assert skin.find("vein") is None
     assert skin.find("malignant melanoma", "classes") == "melanoma"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("concept,phrase\nveil,blue,extra\n", "line 2"),  # pandas shifted the cells: the concept became 'blue'
+        ("concept,concept\nveil,streaks\n", "concept"),  # pandas took one of the two
+        ("", "empty"),
+    ],
+)
+def test_tables_that_would_be_read_wrong(tmp_path, text, named):
+    (tmp_path / "skin.csv").write_text(text)
+    with pytest.raises(ValueError, match=named):
+        Domain.from_table(tmp_path / "skin.csv")
+
+
+@pytest.mark.parametrize("text", ["concept;phrase\nveil;blue veil\n", "concept,phrase,\nveil,blue veil,\n,,,\n"])
+def test_tables_as_people_save_them(tmp_path, text):
+    (tmp_path / "skin.csv").write_text(text)
+    assert Domain.of(tmp_path / "skin.csv").concepts == {"veil": ("blue veil",)}
+
+
+def test_a_data_frame_with_a_column_twice():
+    with pytest.raises(ValueError, match="concept"):
+        Domain.from_table(pd.DataFrame([["a", "b"]], columns=["concept", "concept"]))

@@ -451,3 +451,65 @@ def test_files_that_are_not_ours(tmp_path):
 def test_half_precision_is_near(tiny, pictures):
     full, half = (helpers.encode_images(*tiny, pictures, dtype=d).features for d in ("float32", torch.float16))
     torch.testing.assert_close(half.float(), full, atol=1e-3, rtol=0)
+
+
+# --- data sets and loaders --------------------------------------------------------------------------------------------
+
+
+class Cells(torch.utils.data.Dataset):
+    """(picture, name), of which one cannot be given."""
+
+    def __init__(self, broken=None, as_tensor=True):
+        self.broken, self.as_tensor = broken, as_tensor
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, number):
+        if number == self.broken:
+            raise OSError("disk")
+        picture = np.random.default_rng(number).random((3, 60, 60), dtype=np.float32)
+        return (torch.from_numpy(picture) if self.as_tensor else to_pil(picture)), f"cell {number}"
+
+
+def to_pil(picture):
+    return Image.fromarray((picture.transpose(1, 2, 0) * 255).astype(np.uint8))
+
+
+def test_labels_in_words_come_back_from_a_loader(tiny):
+    loader = torch.utils.data.DataLoader(Cells(), batch_size=2)
+    encoded = helpers.encode_images(*tiny, loader)
+    assert encoded.labels == [f"cell {n}" for n in range(5)]
+    alone = helpers.encode_images(*tiny, Cells())
+    torch.testing.assert_close(encoded.features, alone.features)
+
+
+@pytest.mark.parametrize("collate", [list, lambda batch: tuple(zip(*batch, strict=True))])
+def test_labels_in_words_with_a_collate_function(tiny, collate):
+    loader = torch.utils.data.DataLoader(Cells(as_tensor=False), batch_size=2, collate_fn=collate)
+    assert helpers.encode_images(*tiny, loader).labels == [f"cell {n}" for n in range(5)]
+
+
+def test_a_batch_that_a_loader_cannot_give_is_reported(tiny):
+    loader = torch.utils.data.DataLoader(Cells(broken=2), batch_size=2)
+    encoded = helpers.encode_images(*tiny, loader, on_error="report")
+    assert encoded.labels == ["cell 0", "cell 1", "cell 4"]
+    assert encoded.index.tolist() == [0, 1, 4]
+    assert encoded.failures["item"].tolist() == [2, 3]
+    assert encoded.failures["problem"].str.contains("OSError: disk").all()
+    with pytest.raises(ValueError, match=r"image 2.*disk"):
+        helpers.encode_images(*tiny, loader)
+
+
+def test_a_loader_is_scored(tiny):
+    loader = torch.utils.data.DataLoader(Cells(broken=2), batch_size=2)
+    for score in (helpers.zero_shot, helpers.annotate):
+        with pytest.warns(UserWarning, match="2 of 5 images"):
+            table = score(*tiny, loader, ["nucleus", "band"], on_error="report")
+        assert table.index.tolist() == ["image 0", "image 1", "image 4"]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2.5}, {"batch_size": True}, {"workers": 1.5}, {"batch_size": None}])
+def test_numbers_at_a_time_are_whole(tiny, pictures, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        helpers.iter_image_encodings(*tiny, pictures, **options)

@@ -88,6 +88,36 @@ def test_every_number_is_found_again(skin, evaluation):
     assert (numbers.loc[numbers["section"] == "classes", "units"].astype(int) <= 8).all()
 
 
+def test_what_the_figures_show_is_in_the_table_of_numbers(skin, evaluation):
+    pictures, numbers = evaluation.pictures, evaluation.numbers
+    rows = pictures[pictures["class"].notna() & pictures["problem"].isna()]
+    counts = numbers[numbers["section"] == "confusion"].set_index("item")["value"]
+    found = rows.groupby(["class", "guess"]).size()
+    assert counts.to_dict() == {f"{truth} → {said}": count for (truth, said), count in found.items()}
+    assert counts.sum() == len(rows)
+    bins = numbers[(numbers["section"] == "calibration") & (numbers["item"] != "all")]
+    shares, sure = (bins[bins["measure"] == measure] for measure in ("share right", "mean probability of the guess"))
+    expected = helpers.metrics.reliability_table(rows["correct"].tolist(), rows["probability"].tolist())
+    assert shares["pictures"].tolist() == expected["count"].tolist() and len(shares) == len(sure) > 0
+    np.testing.assert_allclose(shares["value"], expected["observed"])
+    np.testing.assert_allclose(sure["value"], expected["predicted"])
+    assert (shares["units"] <= shares["pictures"]).all() and shares["low"].notna().any()
+
+
+def test_the_methods_name_the_weights(evaluation):
+    model, _ = small_model()
+    text = " ".join(evaluation.sections["Methods"])
+    assert helpers.store.weights_hash(model)[:12] in text and f"seed {helpers.SEED}" in text
+
+
+def test_the_ten_most_confident_mistakes_are_pictures(evaluation):
+    _, table = evaluation.sections["Most confident mistakes"]
+    pictures = evaluation.pictures
+    wrong = pictures[pictures["correct"] == 0].sort_values("probability", ascending=False)
+    assert len(table) == min(10, len(wrong)) > 0 and all(isinstance(one, Image.Image) for one in table["picture"])
+    np.testing.assert_allclose(table["probability"], wrong["probability"].head(len(table)))
+
+
 def test_it_is_what_the_helpers_compute(skin, evaluation):
     read = evaluation.pictures[evaluation.pictures["problem"].isna()]
     files = [skin / file for file in read["file"]]

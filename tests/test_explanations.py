@@ -145,3 +145,214 @@ def test_random_weights_are_other_ones_and_repeatable():
     assert torch.equal(b, c)
     assert not torch.allclose(a, b, atol=1e-2)
     assert not first.training
+
+
+# --- a score of several columns, as in captum -------------------------------------------------------------------------
+
+
+def several(x: torch.Tensor) -> torch.Tensor:
+    return torch.stack([linear(x), -2 * linear(x), x.mean((1, 2, 3))], dim=1)
+
+
+def test_a_target_picks_the_column_of_each_picture(x):
+    one, two = (helpers.explanations.gradient_maps(linear, x[[b]], GRID) for b in (0, 1))
+    for explain in (
+        helpers.explanations.gradient_maps,
+        lambda *a, **k: helpers.explanations.occlusion_maps(*a, window=1, stride=1, fill="mean", **k),
+        lambda *a, **k: helpers.explanations.integrated_gradient_maps(*a, steps=2, **k),
+    ):
+        both = explain(several, x, GRID, target=[0, 1])
+        torch.testing.assert_close(both[0], one[0], atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(both[1], -2 * two[0], atol=1e-3, rtol=1e-4)
+    curves = helpers.explanations.deletion_insertion(several, x, both, GRID, target=torch.tensor([0, 1]))
+    np.testing.assert_allclose(curves.deletion[:, 0], [linear(x)[0], -2 * linear(x)[1]], rtol=1e-5)
+    with pytest.raises(ValueError, match="say which column"):
+        helpers.explanations.gradient_maps(several, x, GRID)
+    with pytest.raises(ValueError, match="leave target out"):
+        helpers.explanations.gradient_maps(linear, x, GRID, target=0)
+    with pytest.raises(ValueError, match="between 0 and 2"):
+        helpers.explanations.gradient_maps(several, x, GRID, target=3)
+    with pytest.raises(ValueError, match="2 pictures"):
+        helpers.explanations.gradient_maps(several, x, GRID, target=[0, 1, 2])
+
+
+def curved(x: torch.Tensor) -> torch.Tensor:
+    return torch.sigmoid(linear(x) / 50) + x.pow(2).mean((1, 2, 3))
+
+
+def test_integrated_gradients_add_up_where_gradients_do_not(x):
+    mean = x.mean((2, 3), keepdim=True).expand_as(x)
+    gained = curved(x) - curved(mean)
+    strip = x.clone()  # of the strip that no patch sees, the gain is not in the map
+    strip[..., :56, :56] = mean[..., :56, :56]
+    seen = gained - (curved(strip) - curved(mean))
+    added = helpers.explanations.integrated_gradient_maps(curved, x, GRID, steps=64).sum((1, 2))
+    torch.testing.assert_close(added, seen, atol=1e-3, rtol=0)
+    once = helpers.explanations.gradient_maps(curved, x, GRID).sum((1, 2))
+    assert (once - seen).abs().min() > 0.02
+    with pytest.raises(ValueError, match="steps"):
+        helpers.explanations.integrated_gradient_maps(curved, x, GRID, steps=0)
+
+
+# --- explanations that read the layers --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seen():
+    model, processor = small_model()
+    x = helpers.explanations.pixels(processor, [data.retina(), data.chelsea()])
+    text = helpers.encode_texts(model, processor, ["a cell photo", "round nucleus"]).features
+    return model, x, text
+
+
+def test_the_pooling_written_out_is_the_models(seen):
+    model, x, _ = seen
+    with torch.no_grad():
+        pooled, attentions, _ = helpers.explanations._layers(model, x)
+        expected, last = model.encode_image(x)
+    torch.testing.assert_close(pooled, expected, atol=1e-5, rtol=1e-4)
+    assert len(attentions) == model.config.vision_config.num_hidden_layers + 1
+    for attention in attentions:
+        torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
+    weights = model.vision_model.head.attention(model.vision_model.head.probe.expand(2, -1, -1), last, last)[1]
+    torch.testing.assert_close(attentions[-1].mean(1), weights, atol=1e-6, rtol=0)
+    assert model.config.vision_config._attn_implementation != "eager"  # as it was before
+
+
+def test_rollout_by_hand(seen):
+    model, x, _ = seen
+    with torch.no_grad():
+        _, attentions, _ = helpers.explanations._layers(model, x[:1])
+    *layers, looks = (attention.mean(1)[0].numpy() for attention in attentions)
+    rolled = np.eye(16)
+    for layer in layers:
+        rolled = (layer + np.eye(16)) / 2 @ rolled
+    maps = helpers.explanations.rollout_maps(model, x, batch_size=1)
+    np.testing.assert_allclose(maps[0].flatten(), (looks @ rolled)[0], atol=1e-6)
+    torch.testing.assert_close(maps.sum((1, 2)), torch.ones(2))
+
+
+def test_relevance_by_hand(seen):
+    """The gradient of each attention by finite differences in double precision, then R + A R written out."""
+    model, x, text = seen
+    head, maps = model.vision_model.head, helpers.explanations.relevance_maps(model, text, x)
+    assert maps.shape == (2, 4, 4)
+    assert (maps >= 0).all()
+    with torch.no_grad():
+        pooled, attentions, _ = helpers.explanations._layers(model, x[1:])
+    # Of the pooling alone: its attention moved by a little, the score followed.
+    with torch.no_grad():
+        final = model.vision_model(pixel_values=x[1:]).last_hidden_state
+        value = (
+            torch.nn.functional.linear(
+                final, head.attention.in_proj_weight.chunk(3)[2], head.attention.in_proj_bias.chunk(3)[2]
+            )
+            .unflatten(-1, (head.attention.num_heads, -1))
+            .transpose(1, 2)
+        )
+
+        def cosine(looks):
+            hidden = head.attention.out_proj((looks @ value).transpose(1, 2).flatten(2))
+            hidden = hidden + head.mlp(head.layernorm(hidden))
+            return torch.nn.functional.cosine_similarity(hidden[:, 0], text[1:]).item()
+
+        looks = attentions[-1]
+        gradient = torch.zeros_like(looks)
+        for place in np.ndindex(*looks.shape):
+            step = torch.zeros_like(looks)
+            step[place] = 1e-2
+            gradient[place] = (cosine(looks + step) - cosine(looks - step)) / 2e-2
+    kept = (looks * gradient).clamp(min=0).mean(1)[0]
+    with torch.enable_grad():
+        pooled, graph, _ = helpers.explanations._layers(model, x[1:])
+        score = torch.nn.functional.cosine_similarity(pooled, text[1:]).sum()
+        captured = torch.autograd.grad(score, graph)
+    torch.testing.assert_close(gradient, captured[-1], atol=2e-3, rtol=2e-2)
+    relevance = torch.eye(16)
+    for attention, slope in zip(graph[:-1], captured[:-1], strict=True):
+        layer = (attention.detach() * slope).clamp(min=0).mean(1)[0]
+        relevance = relevance + layer @ relevance
+    torch.testing.assert_close(maps[1].flatten(), (kept @ relevance)[0], atol=1e-4, rtol=5e-2)
+
+
+def test_explanations_by_layers_know_the_question_or_do_not(seen):
+    model, x, text = seen
+    for explain in (helpers.explanations.relevance_maps, helpers.explanations.grad_cam_maps):
+        one, other = explain(model, text[0], x), explain(model, text[1], x)
+        assert one.shape == (2, 4, 4)
+        assert not torch.allclose(one, other)
+        torch.testing.assert_close(explain(model, text, x)[0], one[0], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(explain(model, text[0], x, batch_size=1), one, atol=1e-6, rtol=1e-4)
+        with pytest.raises(ValueError, match="2 pictures"):
+            explain(model, text[[0, 0, 0]], x)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_against_captum(seen):
+    attr = pytest.importorskip("captum.attr")
+    model, x, text = seen
+    grid, target = helpers.patch_grid(model), torch.tensor([1, 0])
+    score = helpers.explanations.global_score(model, text)
+    mean = x.mean((2, 3), keepdim=True).expand_as(x)
+
+    def patches(pixels):
+        return torch.nn.functional.avg_pool2d(pixels.sum(1, keepdim=True), grid.patch)[:, 0] * grid.patch**2
+
+    ours = helpers.explanations.integrated_gradient_maps(score, x, grid, target=target, steps=8)
+    theirs = attr.IntegratedGradients(score).attribute(x, mean, target=target, n_steps=8, method="riemann_middle")
+    torch.testing.assert_close(ours, patches(theirs).float(), atol=1e-5, rtol=1e-3)
+
+    ours = helpers.explanations.gradient_maps(score, x, grid, target=target)
+    theirs = attr.Saliency(score).attribute(x, target=target, abs=False) * (x - mean)
+    torch.testing.assert_close(ours, patches(theirs), atol=1e-5, rtol=1e-3)
+
+    one, side = x[:1], grid.patch
+    ours = helpers.explanations.occlusion_maps(score, one, grid, target=1, window=1, stride=1, fill="mean")
+    theirs = attr.Occlusion(score).attribute(one, (3, side, side), (3, side, side), mean[:1], target=1)
+    torch.testing.assert_close(ours, theirs[:, 0, ::side, ::side][:, : grid.h, : grid.w].float(), atol=1e-5, rtol=1e-3)
+
+    class Spot(torch.nn.Module):
+        """The score as a module, whose `spot` sees the last layer's tokens as captum wants them: [B, D, h, w]."""
+
+        def __init__(self):
+            super().__init__()
+            self.tower, self.spot = model.vision_model, torch.nn.Identity()
+
+        def forward(self, pixels):
+            tokens = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-1]
+            tokens = self.spot(tokens.transpose(1, 2).unflatten(2, grid.shape)).flatten(2).transpose(1, 2)
+            pooled = self.tower.head(self.tower.post_layernorm(tokens))
+            return torch.nn.functional.normalize(pooled, dim=-1) @ text.T
+
+    module = Spot()
+    torch.testing.assert_close(module(x), score(x), atol=1e-5, rtol=0)
+    ours = helpers.explanations.grad_cam_maps(model, text[target], x)
+    theirs = attr.LayerGradCam(module, module.spot).attribute(x, target=target, relu_attributions=True)
+    torch.testing.assert_close(ours, theirs[:, 0].detach(), atol=1e-6, rtol=1e-3)
+    assert ours.max() > 0
+
+
+# --- rivals -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_as_a_map():
+    mask = np.zeros((1, 60, 60), bool)
+    mask[0, 14:42, 14:42] = True  # patches 5, 6, 9, 10
+    map_ = helpers.explanations.mask_maps(mask, GRID)
+    assert map_.shape == (1, 4, 4)
+    assert sorted(map_.flatten().argsort()[-4:].tolist()) == [5, 6, 9, 10]
+    assert map_[0, 0, 1] > map_[0, 0, 0]  # nearer to the outline
+    assert (map_[0, 1:3, 1:3] > 0).all()
+    assert (map_ > 0).sum() == 4
+    for bad, word in ((np.zeros_like(mask), "empty"), (np.ones_like(mask), "full")):
+        with pytest.raises(ValueError, match=rf"masks\[1\] is {word}"):
+            helpers.explanations.mask_maps(np.concatenate([mask, bad]), GRID)
+
+
+def test_the_strongest_rival():
+    grades = {"own": [1, 1, 1], "weak": [0, 0, 1], "strong": [np.nan, 1, 0.8], "nothing": [np.nan] * 3}
+    assert helpers.explanations.strongest(grades, leave_out="own") == "strong"
+    assert helpers.explanations.strongest(grades) == "own"
+    assert helpers.explanations.strongest(grades, leave_out=("own", "strong")) == "weak"
+    with pytest.raises(ValueError, match="no rival"):
+        helpers.explanations.strongest({"own": [1.0]}, leave_out="own")

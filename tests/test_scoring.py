@@ -467,3 +467,43 @@ def test_ranks_by_hand():
 def test_ranks_say_what_is_wrong(similarity, relevant, problem):
     with pytest.raises(ValueError, match=problem):
         helpers.metrics.retrieval_ranks(similarity, relevant)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"alpha": "half"}, ValueError, "alpha"),
+        ({"alpha": None}, ValueError, "alpha"),
+        ({"templates": []}, ValueError, "templates"),
+        ({"templates": 5}, TypeError, "template"),
+        ({"on_error": "skip"}, ValueError, "on_error"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+    ],
+)
+def test_options_are_checked_although_the_images_are_encoded(tiny, encoded, options, error, named):
+    with pytest.raises(error, match=named):
+        helpers.zero_shot(*tiny, encoded, CLASSES, **options)
+
+
+def test_options_of_another_kind(tiny, encoded):
+    with pytest.raises(TypeError, match="offset"):
+        helpers.annotate(*tiny, encoded, CLASSES, offset=1.5)
+    with pytest.raises(ValueError, match=r"classes.*table"):
+        helpers.zero_shot(*tiny, encoded, pd.DataFrame({"name": CLASSES}))
+
+
+@pytest.mark.parametrize("cases", ["abc", None, 5])
+def test_cases_that_name_nothing(encoded, cases):
+    with pytest.raises(TypeError, match="cases"):
+        pool(encoded, cases)
+
+
+def test_cases_of_a_filtered_table_are_not_paired_by_place(encoded):
+    with pytest.raises(ValueError, match="cases"):
+        pool(encoded, pd.Series(["a", "a", "b"], index=range(6, 9)))
+
+
+def test_numbers_of_cases_stay_themselves(encoded):
+    assert pool(encoded, pd.Series([7, 7, None])).names == ["7", "image 2"]
+    with pytest.raises(TypeError, match="values is a Tensor"):
+        pool(encoded.features, ["a", "a", "b"])

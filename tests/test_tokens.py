@@ -313,3 +313,28 @@ def test_top_patches():
     assert helpers.tokens.top_patches(map_, 2) == [(1, pytest.approx(0.9)), (2, pytest.approx(0.5))]
     with pytest.raises(ValueError, match="4"):
         helpers.tokens.top_patches(map_, 5)
+
+
+# --- what is no mask, box or size -------------------------------------------------------------------------------------
+
+
+def test_masks_of_files_and_masks_that_are_none(tiny):
+    grid = helpers.patch_grid(tiny[0])
+    mask = np.zeros((1, SIZE, SIZE), bool)
+    mask[:, :PATCH, : 2 * PATCH] = True
+    expected = helpers.tokens.patch_shares(mask, grid)
+    np.testing.assert_array_equal(helpers.tokens.patch_shares(mask.astype(np.uint8) * 255, grid), expected)
+    for wrong in (mask * 2, np.full(mask.shape, np.nan), mask - 0.5, np.zeros((1, 0, 5)), np.zeros(5)):
+        with pytest.raises(ValueError, match=r"(?i)mask"):
+            helpers.tokens.patch_shares(wrong, grid)
+    with pytest.raises(ValueError, match="masks"):
+        helpers.tokens.patch_shares([mask[0], mask[0, :5]], grid)
+    with pytest.raises(ValueError, match="picture 0"):
+        helpers.tokens.box_shares([("a", 0, 1, 1)], grid, (90, 70))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (1.5, 2), "x", None, 5, (3, 4, 5)])
+def test_sizes_that_are_none(tiny, size):
+    grid = helpers.patch_grid(tiny[0])
+    with pytest.raises(ValueError, match="image_size"):
+        helpers.tokens.map_at_size(np.zeros(grid.shape), grid, size)

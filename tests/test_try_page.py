@@ -74,7 +74,7 @@ def numbers(found) -> np.ndarray:
     return np.array(list(found.values()) if isinstance(found, dict) else found)
 
 
-def until(page, script, seconds=30):
+def until(page, script, seconds=120):
     """Wait until a script gives something true, and give that."""
     return WebDriverWait(page, seconds).until(lambda driver: driver.execute_script(script))
 
@@ -307,7 +307,8 @@ def opened(page):
     """The page with its first picture and the phrases that it begins with."""
     page.execute_async_script(
         "const done = arguments[0]; state.phrases = [...PAGE.first]; state.shown = state.box = null;"
-        "state.models = [NAMES[0]];"
+        "state.models = [NAMES[0]]; "
+        "[...document.querySelectorAll('#models input')].forEach((e, k) => { e.checked = !k; });"
         "useShipped(PAGE.pictures[0], $('#pictures button')).then(done)"
     )
     return page
@@ -338,10 +339,8 @@ def test_everything_by_keyboard(opened):
     opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     opened.switch_to.active_element.send_keys(Keys.SHIFT, Keys.ARROW_DOWN)
     until(opened, "return $('#box-place').textContent.includes('Rows 6 to 10, columns 6 to 9')")
-    rows = opened.execute_script(
-        "return [...document.querySelectorAll('#box-tables td:last-child')]"
-        ".map((td) => Number(td.textContent.replace('−', '-')))"
-    )
+    cells = "return [...document.querySelectorAll('#box-tables td:last-child')].map((td) => td.textContent)"
+    rows = [float(text.replace("−", "-")) for text in opened.execute_script(cells)]
     assert len(rows) == 8 and rows == sorted(rows, reverse=True)
     opened.execute_script("$('#figures canvas').focus()")
     opened.switch_to.active_element.send_keys(Keys.ESCAPE)

@@ -1,8 +1,9 @@
 """Test with the lowest versions that pyproject.toml allows: `make test-lowest`.
 
-uv resolves them (`--resolution lowest-direct`); pip installs them into build/lowest. torch stays the installed build,
-since older ones bring gigabytes of CUDA on Linux. What runs: the unit tests, and notebooks 01 to 06 without comparing
-their outputs, which are those of the versions in constraints.txt.
+uv resolves them (`--resolution lowest-direct`) and installs them into build/lowest. torch stays the installed version,
+since older ones bring gigabytes of CUDA on Linux; pip installs it, which knows where this machine has its CPU build.
+What runs: the unit tests, and notebooks 01 to 06 without comparing their outputs, which are those of the versions in
+constraints.txt.
 """
 
 from __future__ import annotations
@@ -52,11 +53,13 @@ def main() -> int:
     if not done.is_file() or done.read_text("utf-8") != wanted:
         print(f"Installing the lowest versions of {len(lines)} packages into build/lowest ...", flush=True)
         venv.create(FOLDER / "venv", clear=True, with_pip=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, lines[0]], check=True)  # torch
         requirements = FOLDER / "requirements.txt"
         requirements.write_text(wanted, "utf-8")
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-r", str(requirements)], check=True)
-        subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
+        subprocess.run([*uv, "-r", str(requirements)], check=True)
+        subprocess.run([*uv, "--no-deps", "--editable", str(ROOT)], check=True)
         done.write_text(wanted, "utf-8")
     direct = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     names = {re.match(r"[\w.-]+", text)[0].lower().replace("_", "-") for text in direct}

@@ -191,10 +191,10 @@ class ConceptCLIPImageProcessor(PilBackend):
         if pixels_are == "normalised":
             image = _undone(image, mean, std, window, name)
         if isinstance(image, torch.Tensor):
-            said = pixels_are is not None and image.is_floating_point()
+            said, dtype = pixels_are is not None and image.is_floating_point(), image.dtype
             image = _to_unit_range(image, do_rescale and not said, window, name)
             if not said and window is None and mean is not None and std is not None:
-                _check_not_normalised(image, mean, std, name)
+                _check_not_normalised(image, dtype, mean, std, name)
             return image if wanted is None else _resize(image, wanted, PILImageResampling(resample))
         _check_eight_bit(do_rescale, window, name)
         if wanted is not None and fast:
@@ -298,18 +298,21 @@ def _undone(
 
 
 def _check_not_normalised(
-    image: torch.Tensor, mean: float | Sequence[float], std: float | Sequence[float], name: str
+    image: torch.Tensor, dtype: torch.dtype, mean: float | Sequence[float], std: float | Sequence[float], name: str
 ) -> None:
     """
     Refuses 8-bit pixels that were normalised before, of a slide so bright that they lie in [0, 1] none the less.
 
-    Undone, a normalisation of 8 bits gives whole grey levels. Of a picture in [0, 1] it gives whole and half ones.
+    Undone, a normalisation of 8 bits gives whole grey levels, and redone (in the dtype that the image came in) the same
+    values again. Of a picture in [0, 1] it gives whole and half ones.
     """
+    by, to = _channels(mean, image), _channels(std, image)
     for step in (8, 1):  # a few pixels tell nearly always
-        levels = (image[:, ::step, ::step] * _channels(std, image) + _channels(mean, image)) * 255
-        if (levels - levels.round()).abs().max() > 0.01:
+        part = image[:, ::step, ::step]
+        levels = ((part * to + by) * 255).round()
+        if ((((levels / 255 - by) / to).to(dtype).float() - part).abs() > 1e-4).any():
             return
-    if len(levels.round().unique()) > 16:  # a few levels may be all odd by chance
+    if len(levels.unique()) > 16:  # a few levels may be all odd by chance
         raise ValueError(
             f"{name} is a float image in [0, 1] with the values that 8-bit pixels have after normalisation, and would "
             "be normalised a second time. Say which of the two it is: pixels_are='normalised' or pixels_are='unit'."

@@ -78,6 +78,9 @@ class ConceptCLIPOutput(ModelOutput):
     def __getitem__(self, key: str | int | slice) -> Any:
         return getattr(self, key) if isinstance(key, str) and key in DERIVED else super().__getitem__(key)
 
+    def get(self, key: str, default: Any = None) -> Any:
+        return getattr(self, key) if key in DERIVED else super().get(key, default)
+
     @property
     def logits_per_image(self) -> torch.Tensor | None:
         """Scale × cosine + bias of every image with every prompt: float32 `(B, N)`; `None` without both inputs."""
@@ -104,6 +107,17 @@ class ConceptCLIPOutput(ModelOutput):
 
 KEYS = tuple(field.name for field in fields(ConceptCLIPOutput))[:8]
 DERIVED = ("logits_per_image", "logits_per_text", "image_embeds", "text_embeds")
+
+
+def _check_tensor(values: Any, name: str, *, floats: bool) -> None:
+    """Refuses what is no tensor, and a tensor of a kind from which the towers would compute nonsense or nothing."""
+    if not isinstance(values, torch.Tensor):
+        raise TypeError(
+            f"{name} is a {type(values).__name__}, not a tensor. The processor makes it, with return_tensors='pt'."
+        )
+    if values.is_floating_point() != floats or values.is_complex() or values.dtype == torch.bool:
+        wanted = "floats, normalised by the processor" if floats else "whole numbers, made by the tokenizer"
+        raise ValueError(f"{name} holds {str(values.dtype).removeprefix('torch.')}. Pass {wanted}.")
 
 
 def _contiguous(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
@@ -251,6 +265,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
 
     def _see(self, pixel_values: torch.Tensor, **options: Any) -> Any:
         """The image tower, after a look at the pixels' shape: SigLIP counts patches and does not see how they lie."""
+        _check_tensor(pixel_values, "pixel_values", floats=True)
         vision, shape = self.config.vision_config, tuple(pixel_values.shape)
         if len(shape) != 4 or shape[1] != vision.num_channels or 0 in shape or min(shape[2:]) < vision.patch_size:
             raise ValueError(
@@ -271,6 +286,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
 
     def _read(self, input_ids: torch.Tensor, **options: Any) -> Any:
         """The text tower; `pooler_output` is the pooled and projected prompt, which BERT itself does not make."""
+        _check_tensor(input_ids, "input_ids", floats=False)
         longest = self.config.text_config.max_position_embeddings
         if input_ids.ndim != 2 or 0 in input_ids.shape:
             raise ValueError(
@@ -283,7 +299,13 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             )
         mask = (input_ids != self.config.text_config.pad_token_id).long()
         # BERT looks into its mask for padding, and on the meta device there are no values to look at.
-        outputs = self.text_model(input_ids=input_ids, attention_mask=None if mask.is_meta else mask, **options)
+        try:
+            outputs = self.text_model(input_ids=input_ids, attention_mask=None if mask.is_meta else mask, **options)
+        except IndexError as error:
+            raise ValueError(
+                f"input_ids hold {int(input_ids.min())} to {int(input_ids.max())}, and this model's vocabulary has "
+                f"{self.config.text_config.vocab_size} pieces. Make them with the tokenizer that belongs to it."
+            ) from error
         tokens = outputs.last_hidden_state
         if self.config.text_pooling == "cls":
             pooled = tokens[:, 0]
@@ -297,8 +319,10 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _asked(self, hidden_states: bool | None, attentions: bool | None, unknown: dict[str, Any]) -> dict[str, Any]:
-        """What the towers are to record, as their keyword arguments. An unknown keyword with a value is an error."""
+    def _asked(
+        self, hidden_states: bool | None, attentions: bool | None, unknown: dict[str, Any], towers: str
+    ) -> dict[str, Any]:
+        """What these towers are to record, as their keyword arguments. An unknown keyword with a value is an error."""
         strange = sorted(name for name, value in unknown.items() if value is not None)
         if strange:
             raise TypeError(
@@ -308,11 +332,13 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             )
         hidden_states = self.config.output_hidden_states if hidden_states is None else hidden_states
         attentions = self.config.output_attentions if attentions is None else attentions
-        towers = self.config.vision_config, self.config.text_config
-        if attentions and any(config._attn_implementation != "eager" for config in towers):
+        configs = {"image": self.config.vision_config, "text": self.config.text_config}
+        kinds = {name: config._attn_implementation for name, config in configs.items() if name in towers}
+        fused = [name for name, kind in kinds.items() if kind != "eager"]
+        if attentions and fused:
             raise ValueError(
-                f"output_attentions=True needs plain attention, and this model runs "
-                f"{towers[0]._attn_implementation!r}, which keeps no weights. Call "
+                f"output_attentions=True needs plain attention, and the {fused[0]} tower runs "
+                f"{kinds[fused[0]]!r}, which keeps no weights. Call "
                 'model.set_attn_implementation("eager") first.'
             )
         return {"output_hidden_states": bool(hidden_states), "output_attentions": bool(attentions)}
@@ -337,7 +363,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             `pooler_output` `(B, D)`, the vectors in the joint space, **not** unit length; `last_hidden_state`
             `(B, P, D)`, the patch tokens, not projected; `hidden_states` and `attentions`, if asked for.
         """
-        asked = self._asked(output_hidden_states, output_attentions, unknown)
+        asked = self._asked(output_hidden_states, output_attentions, unknown, "image")
         return self._see(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **asked)
 
     @can_return_tuple  # type: ignore[untyped-decorator]
@@ -362,7 +388,7 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             `pooler_output` `(N, D)`, the prompts in the joint space, **not** unit length; `last_hidden_state`
             `(N, T, W)`, the token states, not projected; `hidden_states` and `attentions`, if asked for.
         """
-        return self._read(input_ids, **self._asked(output_hidden_states, output_attentions, unknown))
+        return self._read(input_ids, **self._asked(output_hidden_states, output_attentions, unknown, "text"))
 
     def encode_image(self, pixel_values: torch.Tensor, normalize: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -445,7 +471,8 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
         >>> probabilities = logits.sigmoid()  # one per pair, independent of the other prompts
         ```
         """
-        asked = self._asked(output_hidden_states, output_attentions, unknown)
+        towers = " and ".join(["image"] * (pixel_values is not None) + ["text"] * (input_ids is not None))
+        asked = self._asked(output_hidden_states, output_attentions, unknown, towers)
         if pixel_values is None and input_ids is None:
             raise ValueError("There is no input: pass pixel_values (images), input_ids (prompts), or both.")
         output: dict[str, Any] = {name: getattr(self, name) for name in SCALARS}

@@ -1,9 +1,9 @@
 """One processor for ConceptCLIP's two inputs: images and prompts."""
 
 import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .image_processing_conceptclip import ConceptCLIPImageProcessor
@@ -11,11 +11,22 @@ from .image_processing_conceptclip import ConceptCLIPImageProcessor
 MAX_LENGTH = 77  # token positions of a prompt in ConceptCLIP's training, [CLS] and [SEP] included
 
 
+def text_list(texts: Any, name: str) -> list:
+    """A list of what any sequence of texts holds. What has no order or holds more than texts is a TypeError."""
+    flat = getattr(texts, "ndim", 1) == 1
+    if isinstance(texts, (bytes, Mapping, set, frozenset)) or not isinstance(texts, Iterable) or not flat:
+        raise TypeError(
+            f"{name} is a {type(texts).__name__}, of which it is not clear what the prompts are, or in which order. "
+            "Pass one string, or a list of them."
+        )
+    return list(texts)
+
+
 def _prompts(text: Any) -> str | list[str] | None:
     """One string or a list of strings: what the tokenizer takes. It would read a tuple as a pair of texts."""
     if text is None or isinstance(text, str):
         return text
-    prompts = list(text.ravel() if isinstance(text, np.ndarray) else text)
+    prompts = text_list(text, "text")
     if not prompts:
         raise ValueError("There are no prompts: text is empty. Pass at least one, or leave `text` out.")
     for number, prompt in enumerate(prompts):

@@ -1,7 +1,7 @@
 """What only the chapters need: exercises and what was passed, tables of shapes, the concept bottleneck, BloodMNIST."""
 
 from .bloodmnist import BLOODMNIST_TYPES, load_bloodmnist
-from .bottleneck import ConceptBottleneck, fit_bottleneck, sparsest_as_good, typical_scores
+from .bottleneck import ConceptBottleneck, best_possible, fit_bottleneck, sparsest_as_good, typical_scores
 from .claims import holds, tolerance
 from .exercises import check
 from .exercises.memory import forget
@@ -13,6 +13,7 @@ __all__ = [
     "BLOODMNIST_TYPES",
     "ConceptBottleneck",
     "PeakMemory",
+    "best_possible",
     "check",
     "fit_bottleneck",
     "forget",

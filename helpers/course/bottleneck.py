@@ -187,6 +187,31 @@ def sparsest_as_good(accuracies: Sequence[float], count: int) -> int:
     return int((shares >= best - np.sqrt(best * (1 - best) / count)).argmax())
 
 
+def best_possible(answers: pd.DataFrame, labels: Any) -> np.ndarray:
+    """What the best of all classifiers would say if it saw nothing but these answers, and knew these very labels.
+
+    Images with the same answers throughout cannot be told apart: each gets the label that is commonest among them. So
+    no classifier of any kind is right on more of these images. It is a ceiling, not a model: it has seen the labels,
+    and the fewer images share their answers, the higher it lies.
+
+    Args:
+        answers: DataFrame [N, K] of answers (0/1, words); no NaN.
+        labels: N class names; a Series is matched by its index.
+
+    Returns:
+        N class names; where two are equally common, the first in sorted order.
+
+    Raises:
+        ValueError: lengths or names differ, NaN among the answers or labels.
+    """
+    answers, labels = by_name(answers, labels, what=("answers", "labels"))
+    labels, there = known(labels, what="labels")
+    if not len(answers) or not there.all() or answers.isna().any(axis=None):
+        raise ValueError("answers and labels must have rows, and none of them may be missing: leave those images out.")
+    same = answers.groupby(list(answers.columns), sort=False).ngroup().to_numpy()
+    return pd.crosstab(same, np.array(list(labels))).idxmax(axis=1).reindex(same).to_numpy()
+
+
 def typical_scores(scores: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """The mean score of images that have a concept and of those that have not: what an intervention sets.
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..files import stripped
+from ..files import read_table, stripped
 from ..labels import words_of
 
 SHIPPED = Path(__file__).parent
@@ -193,17 +193,13 @@ class Domain:
         if not isinstance(table, pd.DataFrame):
             file = Path(table)
             name = name or file.stem
-            try:
-                table = pd.read_csv(
-                    file, dtype=str, keep_default_na=False, sep="\t" if file.suffix.lower() == ".tsv" else ","
-                )
-            except OSError as error:
-                raise ValueError(f"{file.name}: cannot be read ({error.strerror}). Check the path.") from error
-            except ValueError as error:
-                raise ValueError(f"{file.name}: is no table ({error}). Save it as CSV in UTF-8.") from error
+            table = read_table(file)
         words: dict[str, dict[str, list[str]]] = {"class": {}, "concept": {}}
         groups: dict[str, str] = {}
         table = table.rename(columns=lambda column: str(column).strip())
+        if not table.columns.is_unique:
+            twice = table.columns[table.columns.duplicated()][0]
+            raise ValueError(f"The table has two columns {twice!r}. Rename or remove one of them.")
         kinds = [kind for kind in words if kind in table.columns]
         if not kinds:
             raise ValueError(
@@ -314,6 +310,8 @@ def wordings(entries: Words, where: str) -> dict[str, tuple[str, ...]]:
         ValueError: a name or wording that is no text, is empty or has no letter, or is read as the same words as
             another's.
     """
+    if isinstance(entries, pd.DataFrame):
+        raise ValueError(f"{where}: give one column of that table, or make a domain of it with Domain.from_table.")
     if isinstance(entries, str):
         raise ValueError(f"{where}: give a list of names or a mapping name → wordings, not one text ({entries!r}).")
     if not isinstance(entries, Mapping):

@@ -62,7 +62,7 @@ async function usePicture(bitmap, name, button) {
   const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
   await ask("picture", { rgba: data, width: bitmap.width, height: bitmap.height }, [data.buffer]);
   if (mine !== turn) return;  // another picture was chosen meanwhile
-  Object.assign(state, { image: bitmap, results: {}, box: null, shown: null });
+  Object.assign(state, { image: bitmap, results: {}, box: null, fits: null, differences: null, shown: null });
   $("#picture-name").textContent = name;
   press(button);
   await askAll(mine);
@@ -96,6 +96,7 @@ async function askAll(mine = turn) {
       }
     }
   if (!state.phrases.includes(state.shown?.text)) state.shown = state.phrases.length ? { text: state.phrases[0], word: null } : null;
+  draw();  // the answers first, the comparisons after them
   await askBox(mine);
   await askDifference(mine);
   if (mine !== turn) return;
@@ -360,6 +361,7 @@ async function start() {
     holder.remove();  // the worker has them now
     const canvas = element("canvas", { width: 448, height: 448, tabIndex: 0 });
     canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", TITLE[name]);
     const scale = element("div", { className: "scale", hidden: true }, element("span"), element("i"), element("span"));
     const figure = element("figure", {}, canvas, scale, element("figcaption"));
     figure.dataset.model = name;

@@ -56,7 +56,13 @@ const answers = {
 
 // What a model makes of the present picture, and of a text; both are kept.
 function see(name) {
-  return (seen[name] ??= models[name].encodeImage(pixels[models[name].vision.image_size]));
+  if (!seen[name]) {
+    const vectors = models[name].encodeImage(pixels[models[name].vision.image_size]), width = models[name].vision.hidden_size;
+    const directions = new Float32Array(vectors.tokens.length);  // the patches at unit length
+    for (let at = 0; at < directions.length; at += width) directions.set(unit(vectors.tokens.subarray(at, at + width)), at);
+    seen[name] = { ...vectors, directions };
+  }
+  return seen[name];
 }
 
 function readText(name, text) {
@@ -73,7 +79,7 @@ const sigmoid = (name, cosine) => 1 / (1 + Math.exp(-(models[name].scales.logitS
 
 function mapOf(name, tokens, positions) {
   const width = models[name].vision.hidden_size;
-  return cosines(see(name).tokens, mean(tokens, width, positions), width);
+  return cosines(see(name).directions, unit(mean(tokens, width, positions)), width);
 }
 
 // A phrase's map: of the mean of its pieces, without [CLS] and [SEP].
@@ -93,10 +99,10 @@ function correlation(x, y) {
   return dot(unit(centred[0]), unit(centred[1]));
 }
 
-// The cosine of every patch with one vector.
-function cosines(tokens, vector, width) {
-  const direction = unit(vector), map = new Float32Array(tokens.length / width);
-  for (let p = 0; p < map.length; p++) map[p] = dot(unit(tokens.subarray(p * width, (p + 1) * width)), direction);
+// The cosine of every patch with one vector, all of unit length.
+function cosines(directions, vector, width) {
+  const map = new Float32Array(directions.length / width);
+  for (let p = 0; p < map.length; p++) for (let i = 0; i < width; i++) map[p] += directions[p * width + i] * vector[i];
   return map;
 }
 

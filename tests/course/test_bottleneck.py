@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
 import helpers
 from helpers.course.bottleneck import sparsest_as_good
@@ -120,3 +121,18 @@ def test_images_without_a_label_are_left_out_and_counted(bottleneck):
             pd.concat([SCORES[:250], SCORES[398:]]), labels, SCORES[250:330], LABELS[250:330]
         )
     pd.testing.assert_frame_equal(again.weights, bottleneck.weights)
+
+
+def test_no_classifier_beats_the_best_possible():
+    answers = pd.DataFrame({"x": [1, 1, 1, 0, 0], "y": [0, 0, 0, 1, 0]})
+    said = helpers.course.best_possible(answers, ["a", "a", "b", "c", "b"])
+    assert said.tolist() == ["a", "a", "a", "c", "b"]
+    many = pd.DataFrame(RNG.integers(0, 2, (300, 4)))
+    labels = RNG.choice(["a", "b", "c"], 300)
+    ceiling = (helpers.course.best_possible(many, labels) == labels).mean()
+    tree = DecisionTreeClassifier(random_state=0).fit(many, labels)  # it splits until nothing can be told apart
+    assert tree.score(many, labels) == pytest.approx(ceiling)
+    with pytest.raises(ValueError, match="missing"):
+        helpers.course.best_possible(answers.astype(float).where(answers == 1), ["a", "a", "b", "c", "b"])
+    with pytest.raises(ValueError, match="missing"):
+        helpers.course.best_possible(answers, ["a", "a", "b", "c", None])

@@ -16,9 +16,7 @@ def exercise_01_a(answer: Any) -> str:
     def model(*, training: bool = False, inner: bool = False, apart: bool = False) -> nn.Module:
         made = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1))).train(training)
         made[1][1].train(training or inner)
-        return (
-            made.to_empty(device="cpu") if not apart else nn.ModuleList([made, nn.Linear(3, 3, device="meta")]).eval()
-        )
+        return nn.ModuleList([made, nn.Linear(3, 3, device="meta")]).eval() if apart else made
 
     cases = (
         (model(), True, "a model in evaluation mode, all on one device, is ready."),
