@@ -1,6 +1,7 @@
 """The teaching paths: what they name exists, they fit their slots, and they run with everything else cut out."""
 
 import os
+import tomllib
 
 import nbformat
 import pytest
@@ -107,10 +108,14 @@ def titles(chapter):
     return [section.title for section in sections(nbformat.read(chapter.path, as_version=4))[1:]]
 
 
+def named():
+    """(path, chapter) as the file names them, so that a wrong name in it fails a test and not the collection."""
+    said = tomllib.loads(paths.FILE.read_text(encoding="utf-8"))
+    return list(dict.fromkeys((name, p["notebook"]) for name in said for p in said[name]["parts"] if "notebook" in p))
+
+
 @pytest.mark.paths
-@pytest.mark.parametrize(
-    ("name", "number"), [(name, chapter.number) for name, path in paths.load().items() for chapter in path.chapters]
-)
+@pytest.mark.parametrize(("name", "number"), named())
 def test_a_path_runs_with_everything_else_cut_out(name, number, monkeypatch):
     for variable in ("CONCEPTCLIP_MODEL", "CONCEPTCLIP_DTYPE"):
         monkeypatch.delenv(variable, raising=False)

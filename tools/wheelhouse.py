@@ -73,7 +73,9 @@ SYSTEMS = {
 def resolve_command(system: System, python: str) -> list[str]:
     """uv's command that prints what the system needs, in the versions of constraints.txt."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-    command += ["--python-platform", system.uv, "--python-version", python, "--constraint", "constraints.txt"]
+    command += ["--only-binary", ":all:", "--python-platform", system.uv]
+    # uv takes 3.11 for 3.11.0, for which some of the pinned packages are too new
+    command += ["--python-version", f"{python}.9", "--constraint", "constraints.txt"]
     return [*command, *(word for extra in EXTRAS for word in ("--extra", extra)), "pyproject.toml"]
 
 
