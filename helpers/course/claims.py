@@ -32,7 +32,7 @@ def holds(model: Any, claim: bool | np.ndarray | Callable[[], Any], what: str = 
     if not is_shipped(model):
         dtype = str(model.dtype).removeprefix("torch.")
         print(f"Not checked, for these are not the shipped weights in float32 ({dtype}){': ' + what if what else '.'}")
-    elif not np.all(claim() if callable(claim) else claim):
+    elif not bool(np.all(np.asarray(claim() if callable(claim) else claim))):
         raise AssertionError(f"The shipped model's numbers have changed{': ' + what if what else '.'}")
 
 
