@@ -26,7 +26,9 @@ STAMP := $(VENV)/installed-$(firstword $(shell { cat pyproject.toml constraints.
 EXTRAS := dev,browser
 
 NOTEBOOKS := $(PY) -m tools.notebooks
-PYTEST := $(PY) -m pytest --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 120
+# Two at a time, each file (each notebook) by one of them from its first cell to its last; ARGS="-n 0" for one at a time.
+PYTEST := $(PY) -m pytest -n 2 --dist loadscope \
+  --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 120
 # The notebooks and the tests must not need a network; JupyterLab may be used to download the released model.
 run refresh test test-all: export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false

@@ -443,11 +443,10 @@ def pool(values: Any, cases: Any, how: str = "mean") -> Any:
         raise ValueError(f"how must be 'mean' or 'max', not {how!r}.")
     if not isinstance(values, (ImageEncodings, pd.DataFrame)):
         raise TypeError(f"values is a {type(values).__name__}: pass ImageEncodings, or a table of scores.")
-    encoded = isinstance(values, ImageEncodings)
-    names = values.names if encoded else [str(name) for name in values.index]
+    names = values.names if isinstance(values, ImageEncodings) else [str(name) for name in values.index]
     labels = pd.Series(_cases(cases, names), dtype=object, name="case")
     order = labels.drop_duplicates()
-    if not encoded:
+    if not isinstance(values, ImageEncodings):
         grouped = values.groupby(labels.to_numpy(), sort=False)
         return (grouped.mean() if how == "mean" else grouped.max()).rename_axis("case")
     unit = F.normalize(values.features.float(), dim=-1)

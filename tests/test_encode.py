@@ -313,6 +313,7 @@ def test_a_worker_is_killed_and_the_run_resumed(tiny_model_folder, tmp_path, gua
     deadline = time.monotonic() + 400
     while len(list(store.glob("vectors*"))) < 3 and time.monotonic() < deadline and run.poll() is None:
         time.sleep(0.05)
+    assert run.poll() is None, run.communicate()  # it ended before there was a worker to kill
     victims = workers_of(run.pid, ("udf_worker", "ray::"))
     assert victims, "no worker was found"
     os.kill(victims[0], signal.SIGKILL)

@@ -64,7 +64,7 @@ def main() -> int:
     direct = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     names = {re.match(r"[\w.-]+", text)[0].lower().replace("_", "-") for text in direct}
     print("Lowest versions:", ", ".join(line for line in lines if line.split("==")[0] in names), flush=True)
-    pytest = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    pytest = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadscope"]
     units = subprocess.run(
         [*pytest, "tests", "--ignore", "tests/test_pages.py", "-k", "not pinned and not pins and not lint"]
     )

@@ -28,7 +28,7 @@ def square_around(image: Image.Image, mask: np.ndarray, factor: float = CROP, si
         raise ValueError(
             f"The mask is {mask.shape}, the picture {image.size[::-1]} (height, width): give its own mask."
         )
-    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         raise ValueError("The mask is empty: there is nothing to cut out.")
     height, width = mask.shape
