@@ -414,9 +414,10 @@ def remarks(slips: list[dict[str, str]]) -> list[list[str]]:
             notes.append(f"most have torch {most}")
         if vector is None and "vector" not in lacking:
             notes.append(f"the model fails: {said['vector']}")
-        elif vector is not None and abs(vector - middle["vector"]) > SAME_VECTOR:
+        elif vector is not None and middle["vector"] is not None and abs(vector - middle["vector"]) > SAME_VECTOR:
             notes.append("another vector than most: another model, or wrong arithmetic")
-        if seconds is not None and seconds > max(1.0, 5 * middle["seconds"]):
+        usual = middle["seconds"]
+        if seconds is not None and usual is not None and seconds > max(1.0, 5 * usual):
             notes.append("slow")
         found.append(notes)
     return found

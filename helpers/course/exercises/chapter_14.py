@@ -24,7 +24,7 @@ def exercise_14_a(answer: Any) -> str:
         if expected == np.inf:
             expect(found == np.inf, f"{where}: the curve never gets there, so give float('inf').")
             continue
-        falls_back = values[counts.index(found)] >= level and found < expected if found in counts else False
+        falls_back = values[counts.index(int(found))] >= level and found < expected if found in counts else False
         expect(not falls_back, f"{where}: it falls below again later. From which count on does it stay?")
         expect_close(found, expected, f"{where}: the first count from which on every value is at least that.")
     return "One lucky count is no crossing: the curve must stay above."
