@@ -155,7 +155,7 @@ def test_as_a_command_without_a_core_package(tmp_path, missing):
     (tmp_path / f"{missing}.py").write_text(f'raise ModuleNotFoundError("{said}", name="{missing}")')
 
     def python(*arguments):
-        path = os.environ | {"PYTHONPATH": str(tmp_path)}
+        path = os.environ | {"PYTHONPATH": str(tmp_path), "COLUMNS": "120"}  # pytest-xdist sets another width
         return subprocess.run(
             [sys.executable, *arguments], capture_output=True, text=True, cwd=doctor.ROOT, env=path, check=False
         )
