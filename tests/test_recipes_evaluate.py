@@ -97,6 +97,23 @@ def test_a_row_says_whether_its_target_is_met():
     assert "| a | b | error | 0.010 (–––) | ≤ 0.02 met |" in text
 
 
+@pytest.mark.parametrize(
+    ("estimate", "at_most", "verdict"),
+    [
+        (Estimate(0.95, 0.92, 0.97), False, "≥ 0.9 met"),
+        (Estimate(0.95, 0.9, 0.97), False, "≥ 0.9 met"),
+        (Estimate(0.95, 0.89, 0.97), False, "≥ 0.9 met, interval reaches below"),
+        (Estimate(0.85, 0.8, 0.91), False, "≥ 0.9 **missed**"),
+        (Estimate(0.85, 0.8, 0.9), True, "≤ 0.9 met"),
+        (Estimate(0.85, 0.8, 0.91), True, "≤ 0.9 met, interval reaches above"),
+        (Estimate(0.95, 0.89, 0.97), True, "≤ 0.9 **missed**"),
+    ],
+)
+def test_a_row_says_whether_its_whole_interval_meets_the_target(estimate, at_most, verdict):
+    row = grading.figure("k", "a", "b", "c", estimate, 0.9, 7, at_most=at_most)
+    assert f"| {verdict} |" in grading.table_of([row])
+
+
 def test_the_cards_table_is_made_from_the_file(tmp_path):
     row = grading.figure("k", "a", "b", "c", Estimate(0.5, 0.4, 0.6), 0.9, 7, chance=0.25)
     (tmp_path / "evaluation.json").write_text(json.dumps([row]))
@@ -134,6 +151,7 @@ def test_who_mixes_up_the_cells_is_not(cells):
     pbc = evaluate_real.Pbc(cells[1], mixed)
     rows = {row["key"]: row for row in evaluate_real.grade_pbc(Knowing(), pbc, "val", SECOND)}
     assert rows["pbc.type"]["low"] < 0.25 < rows["pbc.type"]["high"] + 0.05 and not rows["pbc.type"]["met"]
+    assert rows["pbc.type"]["controls"] == {"chance": 0.2, "always_the_commonest": 0.2}
     assert rows["pbc.type.ece"]["value"] > 0.5 and not rows["pbc.type.ece"]["met"]
     assert abs(rows["pbc.attributes.within"]["value"] - 0.5) < 0.08
 
