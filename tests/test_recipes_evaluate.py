@@ -244,6 +244,21 @@ def test_crops_of_one_photograph_are_resampled_together(bccd, monkeypatch):
     assert everything["n"] == "24 crops of 6 photographs" and everything["where"] != "BCCD held out"
 
 
+def test_rows_of_laboratories_left_out_are_put_into_a_report_that_is_there(tmp_path):
+    """They replace older ones of their kind, stand behind PBC's, and nothing else changes."""
+    other, shipped = tmp_path / "other", tmp_path / "shipped"
+    for folder, keys in ((other, ["krd.crop.type"]), (shipped, ["pbc.type", "left_out.BCCD", "drawn.type"])):
+        folder.mkdir()
+        rows = [grading.figure(key, key, "here", "x", Estimate(0.8, 0.7, 0.9), 0.5, 9) for key in keys]
+        rows[0]["details"]["never_saw"] = "KRD"
+        (folder / "evaluation.json").write_text(json.dumps(rows))
+    before = json.loads((shipped / "evaluation.json").read_text())
+    evaluate_mini.main(["--model", str(shipped), "--card", "--left-out", f"KRD={other}"])
+    after = json.loads((shipped / "evaluation.json").read_text())
+    assert [row["key"] for row in after] == ["pbc.type", "left_out.KRD", "drawn.type"]
+    assert [after[0], after[2]] == [before[0], before[2]] and after[1]["value"] == 0.8
+
+
 def test_a_laboratory_left_out_is_read_from_the_other_models_evaluation(tmp_path):
     row = grading.figure("krd.crop.type", "type", "KRD, all", "x", Estimate(0.8, 0.7, 0.9), None, 173, chance=0.2)
     file = tmp_path / "evaluation.json"
