@@ -72,7 +72,7 @@ test: lint
 test-all: $(STAMP)
 	@failed=; \
 	  $(call part,elsewhere and paths,$(WHOLE) -m "elsewhere or paths" tests/test_notebooks_elsewhere.py tests/test_paths.py $(ARGS)); \
-	  $(call part,engines,$(PY) -m pytest -n 0 -m engines tests/test_encode.py $(ARGS)); \
+	  $(call part,engines,$(PY) -m pytest -n 0 -rs -m engines tests/test_encode.py $(ARGS)); \
 	  $(call part,lowest,$(MAKE) --no-print-directory test-lowest); \
 	  test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
 
