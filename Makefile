@@ -29,8 +29,12 @@ NOTEBOOKS := $(PY) -m tools.notebooks
 # Two at a time, each file (each notebook) by one of them from its first cell to its last; ARGS="-n 0" for one at a time.
 PYTEST := $(PY) -m pytest -n 2 --dist loadscope \
   --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 120
+# Here one test is one whole notebook, so whoever is free takes the next; by files, one of two would have nearly all.
+WHOLE := $(PY) -m pytest -n 2 --dist worksteal
+# A part of test-all, and how long it took: $(call part,NAME,COMMAND)
+part = start=$$(date +%s); $(2) || failed="$$failed $(1)"; echo "== $(1): $$(( $$(date +%s) - start )) s"
 # The notebooks and the tests must not need a network; JupyterLab may be used to download the released model.
-run refresh test test-all: export HF_HUB_OFFLINE ?= 1
+run refresh test test-all test-lowest: export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .PHONY: help install run test test-all test-lowest lint lab refresh render doctor clean
@@ -64,10 +68,13 @@ refresh: $(STAMP)
 test: lint
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
-# Both parts run, and what fails in either fails the whole.
+# Every part runs, and what fails in one fails the whole. The engines start workers of their own, so they come alone.
 test-all: $(STAMP)
-	@failed=0; $(PYTEST) -m "elsewhere or engines or paths" tests $(ARGS) || failed=1; \
-	  $(MAKE) --no-print-directory test-lowest || failed=1; exit $$failed
+	@failed=; \
+	  $(call part,elsewhere and paths,$(WHOLE) -m "elsewhere or paths" tests/test_notebooks_elsewhere.py tests/test_paths.py $(ARGS)); \
+	  $(call part,engines,$(PY) -m pytest -n 0 -rs -m engines tests/test_encode.py $(ARGS)); \
+	  $(call part,lowest,$(MAKE) --no-print-directory test-lowest); \
+	  test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
 
 test-lowest: $(STAMP)
 	@$(PY) -m tools.lowest

@@ -325,34 +325,6 @@ def concept_map_grid(
     return axes
 
 
-def token_patch_matrix(
-    matrix: Any, pieces: Sequence[str], *, limits: tuple[float, float] | None = None, ax: Axes | None = None
-) -> Axes:
-    """Every piece of a prompt (rows) against every patch of a picture (columns, row by row).
-
-    Args:
-        matrix: float [T, h, w] or [T, P], e.g. `helpers.tokens.token_maps`.
-        pieces: T row labels.
-        limits: of the colours.
-        ax: where to draw.
-    """
-    values = _values(matrix)
-    width = values.shape[2] if values.ndim == 3 else None
-    values = values.reshape(len(values), -1)
-    ax = _ax(ax, (9, 0.9 + 0.28 * len(pieces)))
-    low, high = limits or (None, None)
-    shown = ax.imshow(values, aspect="auto", cmap=SEQUENTIAL, vmin=low, vmax=high, interpolation="nearest")
-    ax.set_yticks(range(len(pieces)), list(map(printable, pieces)))
-    _literal(*ax.get_yticklabels())
-    ax.set(xlabel="patch, row by row from the top left", ylabel="piece")
-    if width:
-        ax.set_xticks(np.arange(0, values.shape[1], 2 * width))
-        for x in np.arange(width, values.shape[1], width):
-            ax.axvline(x - 0.5, color="white", lw=0.3, alpha=0.6)
-    ax.figure.colorbar(shown, ax=ax, label="cosine", pad=0.02)
-    return ax
-
-
 def piece_grid(texts: Any, prompts: Sequence[int] | None = None, *, ax: Axes | None = None) -> Axes:
     """Prompts as columns of their pieces, coloured by kind: word, continued, unknown, special, padding (white).
 

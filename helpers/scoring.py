@@ -21,7 +21,7 @@ from .encoding import ImageEncodings, check_options, encode_texts, iter_image_en
 from .labels import row_numbers
 from .loading import check_values, unwrap
 from .settings import without_autocast
-from .tokens import concept_vectors, fill, last_position_vectors, usable
+from .tokens import concept_vectors, fill, last_position_vectors, patch_cosines, usable
 
 AUTHORS_TOP = (128, 729)
 """The authors' zero-shot script averages the 128 most similar of 729 patches; other grids take the same share."""
@@ -191,14 +191,7 @@ def local_scores(tokens: torch.Tensor, vectors: torch.Tensor, *, recipe: str, to
     if recipe not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {recipe!r}.")
     check_top(top)
-    if tokens.ndim != 3 or vectors.ndim != 2 or tokens.shape[-1] != vectors.shape[-1]:
-        raise ValueError(
-            f"Patches {list(tokens.shape)} and vectors {list(vectors.shape)} do not match: expected [B, P, D] and "
-            "[K, D] in the joint space. Were text_proj and image_proj applied?"
-        )
-    cosine = F.normalize(tokens.float(), dim=-1) @ F.normalize(vectors.float(), dim=-1).T  # [B, P, K]
-    if not cosine.isfinite().all():
-        raise ValueError("Patches or vectors hold NaN or infinite values: encode them again in float32.")
+    cosine = patch_cosines(tokens, vectors)  # [B, P, K]
     if recipe == "training":
         return cosine.amax(1)
     if recipe == "derm7pt":

@@ -455,17 +455,22 @@ def cosine_maps(tokens: torch.Tensor, vectors: torch.Tensor, grid: tuple[int, in
         ValueError: widths differ, or NaN. Where the widths are equal, nothing tells an unprojected vector from a
             projected one: `concept_maps` and `token_maps` know.
     """
+    cosine = patch_cosines(tokens, vectors)
+    if tokens.shape[1] != grid[0] * grid[1]:
+        raise ValueError(f"{tokens.shape[1]} patches do not fill a grid of {grid[0]} x {grid[1]}.")
+    return cosine.transpose(1, 2).unflatten(2, tuple(grid))
+
+
+def patch_cosines(tokens: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Cosine of each patch [B, P, D] with each vector [K, D]: float32 [B, P, K]. ValueError: widths differ, or NaN."""
     if tokens.ndim != 3 or vectors.ndim != 2 or tokens.shape[-1] != vectors.shape[-1]:
         raise ValueError(
             f"Patches {list(tokens.shape)} and vectors {list(vectors.shape)} do not match: expected [B, P, D] and "
             "[K, D] in the joint space. Were text_proj and image_proj applied?"
         )
-    if tokens.shape[1] != grid[0] * grid[1]:
-        raise ValueError(f"{tokens.shape[1]} patches do not fill a grid of {grid[0]} x {grid[1]}.")
     if not (tokens.isfinite().all() and vectors.isfinite().all()):
         raise ValueError("Patches or vectors hold NaN or infinite values: encode them again in float32.")
-    cosine = F.normalize(tokens.float(), dim=-1) @ F.normalize(vectors.float(), dim=-1).T  # [B, P, K]
-    return cosine.transpose(1, 2).unflatten(2, tuple(grid))
+    return F.normalize(tokens.float(), dim=-1) @ F.normalize(vectors.float(), dim=-1).T
 
 
 def concept_maps(

@@ -27,7 +27,7 @@ def sixteen_bit_files(folder: Path) -> dict[str, str]:
         rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in array))  # Pillow writes none
         parts = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
         (folder / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
-        said[f"{name}.png"] = "16 bits a channel"
+        said[f"{name}.png"] = "16 bits"
         options = {"photometric": "rgb" if channels > 2 else "minisblack"}
         options |= {} if channels == 3 else {"extrasamples": ["unassalpha"]}
         for kind, how in {
@@ -38,7 +38,7 @@ def sixteen_bit_files(folder: Path) -> dict[str, str]:
         }.items():
             data = array.transpose(2, 0, 1) if kind == "-planes" else array
             tifffile.imwrite(folder / f"{name}{kind}.tif", data, **options, **how)
-            said[f"{name}{kind}.tif"] = "16 bits a channel" if channels > 2 else "not an image that Pillow can read"
+            said[f"{name}{kind}.tif"] = "16 bits" if channels > 2 else "Pillow"
     return said
 
 

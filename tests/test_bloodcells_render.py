@@ -55,7 +55,7 @@ def test_replace_keeps_the_granule_attributes_consistent():
     assert (bare.granularity, bare.granule_type, bare.granule_colour) == ("no", "nil", "nil")
     assert NEUTROPHIL.replace(granule_type="nil") == NEUTROPHIL.replace(granule_colour="nil") == bare
     assert bare.replace(granule_type="small", granule_colour="pink") == NEUTROPHIL
-    with pytest.raises(ValueError, match="give a type and a colour"):
+    with pytest.raises(ValueError, match=r"'yes'.*'nil'.*'nil'"):
         bare.replace(granularity="yes")
 
 
@@ -115,7 +115,7 @@ def test_the_same_seed_gives_the_same_bytes_on_a_lesser_cpu():
     for without in ("", "X86_V3 X86_V4 AVX512_ICL AVX512_SPR AVX2 FMA3 AVX512F AVX512_SKX"):
         environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": without, "PYTHONWARNINGS": "ignore"}
         run = subprocess.run(
-            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True, timeout=300
+            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True, timeout=1200
         )
         outputs.append(run.stdout.strip())
     assert outputs[0] == outputs[1]

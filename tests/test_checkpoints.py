@@ -110,7 +110,7 @@ def test_missing_and_misshapen(trained, tmp_path):
     del state["text_projection.weight"]
     torch.save(state, tmp_path / "part.pth")
     model, untouched = make_model(), make_model()
-    with pytest.raises(ValueError, match=r"(?s)part\.pth.*1 missing.*text_projection\.weight"):
+    with pytest.raises(ValueError, match=r"(?s)part\.pth.*text_projection\.weight"):
         load_checkpoint(model, tmp_path / "part.pth")
     assert same(model, untouched)
     result = load_checkpoint(model, tmp_path / "part.pth", partial=True)
@@ -118,7 +118,7 @@ def test_missing_and_misshapen(trained, tmp_path):
     assert torch.equal(model.text_projection.weight, untouched.text_projection.weight)
     state["image_proj.0.weight"] = torch.zeros(3, 3)
     torch.save(state, tmp_path / "bad.pth")
-    with pytest.raises(ValueError, match=r"(?s)of another shape.*image_proj\.0\.weight: \(3, 3\), expected \(64, 64\)"):
+    with pytest.raises(ValueError, match=r"(?s)bad\.pth.*image_proj\.0\.weight: \(3, 3\).*\(64, 64\)"):
         load_checkpoint(make_model(), tmp_path / "bad.pth", partial=True)
 
 
@@ -126,13 +126,13 @@ def test_several_models_in_one_file(trained, tmp_path):
     torch.save(
         prefixed(trained.state_dict(), "student.") | prefixed(make_model().state_dict(), "teacher."), tmp_path / "t.pth"
     )
-    with pytest.raises(ValueError, match=r"(?s)several models.*student\..*teacher\."):
+    with pytest.raises(ValueError, match=r"t\.pth.*student\..*teacher\."):
         load_checkpoint(make_model(), tmp_path / "t.pth")
     model = make_model(seed=2)
     with pytest.warns(UserWarning, match="teacher"):
         load_checkpoint(model, tmp_path / "t.pth", prefix="student.")
     assert same(model, trained)
-    with pytest.raises(ValueError, match=r"prefix 'nobody\.'"):
+    with pytest.raises(ValueError, match=r"'nobody\.'"):
         load_checkpoint(model, tmp_path / "t.pth", prefix="nobody.")
 
 
@@ -196,15 +196,16 @@ def test_a_lora_adapter(tmp_path, wrapped):
 def test_state_dict_is_as_strict_as_a_file(trained, tmp_path):
     trained.save_pretrained(tmp_path)
     half = dict(list(trained.state_dict().items())[::2])
+    lacking = list(trained.state_dict())[1]
     for source, more in ((tmp_path, {}), (None, {"config": trained.config})):
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match=lacking):
             ConceptCLIPModel.from_pretrained(source, state_dict=half, **more)
     whole = ConceptCLIPModel.from_pretrained(None, config=trained.config, state_dict=trained.state_dict())
     assert same(whole, trained)
     trained.save_pretrained(tmp_path / "v", variant="fp16")
     assert same(ConceptCLIPModel.from_pretrained(tmp_path / "v", variant="fp16"), trained)
     save_file(half, tmp_path / "v" / "model.fp16.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match=lacking):
         ConceptCLIPModel.from_pretrained(tmp_path / "v", variant="fp16")
 
 
@@ -241,13 +242,13 @@ def test_dtype_by_argument_and_environment(tiny_model_folder, monkeypatch, value
 
 @pytest.mark.parametrize("value", ["float8", "int8", "double precision", "fastest!", "Tensor"])
 def test_a_bad_dtype_is_named(tiny_model_folder, monkeypatch, value):
-    with pytest.raises(ValueError, match=rf"dtype is '{value}'"):
+    with pytest.raises(ValueError, match=rf"dtype.*'{value}'"):
         helpers.load(tiny_model_folder, device="cpu", dtype=value)
     monkeypatch.setenv("CONCEPTCLIP_DTYPE", value)
-    with pytest.raises(ValueError, match=rf"CONCEPTCLIP_DTYPE is '{value}'"):
+    with pytest.raises(ValueError, match=rf"CONCEPTCLIP_DTYPE.*'{value}'"):
         helpers.load(tiny_model_folder, device="cpu")
     for strange in (torch.int8, torch.float8_e4m3fn, 16):
-        with pytest.raises(ValueError, match="dtype is"):
+        with pytest.raises(ValueError, match="dtype"):
             helpers.load(tiny_model_folder, device="cpu", dtype=strange)
 
 
@@ -320,10 +321,10 @@ def test_an_adapter_of_another_size_and_an_adapter_without_its_folder(tmp_path):
     with pytest.raises(ValueError, match="lora"):
         load_checkpoint(model, tmp_path / "lora")
     assert same(model, before)
-    with pytest.raises(ValueError, match="adapter: pass its folder"):
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors.*adapter_config\.json"):
         load_checkpoint(model, tmp_path / "lora" / "adapter_model.safetensors")
 
 
 def test_a_source_that_is_no_folder():
-    with pytest.raises(TypeError, match="source is a ConceptCLIPModel"):
+    with pytest.raises(TypeError, match=r"source.*ConceptCLIPModel"):
         helpers.load(make_model())

@@ -221,9 +221,9 @@ def test_loss(model, inputs):
     torch.testing.assert_close(out.loss, expected)
     assert model(**inputs).loss is None and model(**inputs, return_loss=False).loss is None
     for one in ("pixel_values", "input_ids"):
-        with pytest.raises(ValueError, match="pixel_values and input_ids"):
+        with pytest.raises(ValueError, match=r"pixel_values.*input_ids"):
             model(**{one: inputs[one]}, return_loss=True)
-    with pytest.raises(ValueError, match="1 pictures and 2 texts"):
+    with pytest.raises(ValueError, match=r"1\b.*2\b"):
         model(pixel_values=inputs["pixel_values"][:1], input_ids=inputs["input_ids"], return_loss=True)
 
 
@@ -572,26 +572,26 @@ def test_images_of_no_width(nothing):
 @pytest.mark.parametrize("values", [[[2, 5, 3]], np.array([[2, 5, 3]]), ["a cell"], None])
 def test_prompts_that_are_no_tensor_are_told(model, values):
     for call in (model.encode_text, model.get_text_features):
-        with pytest.raises(TypeError, match=f"input_ids is a {type(values).__name__}"):
+        with pytest.raises(TypeError, match=f"input_ids.*{type(values).__name__}"):
             call(values)
 
 
 @pytest.mark.parametrize("values", [[torch.zeros(3, 56, 56)], np.zeros((1, 3, 56, 56), np.float32), None])
 def test_pictures_that_are_no_tensor_are_told(model, values):
     for call in (model.encode_image, model.get_image_features):
-        with pytest.raises(TypeError, match=f"pixel_values is a {type(values).__name__}"):
+        with pytest.raises(TypeError, match=f"pixel_values.*{type(values).__name__}"):
             call(values)
 
 
 def test_tensors_of_the_wrong_kind_are_told(model):
     """uint8 pixels ran through the tower as they were, 255 times too bright."""
-    with pytest.raises(ValueError, match="pixel_values holds uint8"):
+    with pytest.raises(ValueError, match=r"pixel_values.*uint8"):
         model(pixel_values=torch.zeros(1, 3, 56, 56, dtype=torch.uint8))
     for wrong in (torch.tensor([[2.0, 5, 3]]), torch.tensor([[True]])):
-        with pytest.raises(ValueError, match="input_ids holds"):
+        with pytest.raises(ValueError, match="input_ids"):
             model(input_ids=wrong)
     for wrong in (50_000, -5):
-        with pytest.raises(ValueError, match=rf"{wrong}.*vocabulary"):
+        with pytest.raises(ValueError, match=rf"{wrong}\b"):
             model(input_ids=torch.tensor([[2, wrong, 3]]))
 
 
@@ -600,7 +600,7 @@ def test_attentions_of_the_tower_that_keeps_them(inputs):
     model.set_attn_implementation({"vision_config": "eager"})
     seen = model(pixel_values=inputs["pixel_values"], output_attentions=True)
     assert len(seen.vision_model_output.attentions) == 2
-    with pytest.raises(ValueError, match="text tower"):
+    with pytest.raises(ValueError, match="text"):
         model(**inputs, output_attentions=True)
 
 
@@ -619,11 +619,11 @@ def test_a_model_without_values_is_told(model):
         lambda: helpers.encode_texts(empty, processor, PROMPTS),
         lambda: helpers.scales(empty),
     ):
-        with pytest.raises(ValueError, match="meta device"):
+        with pytest.raises(ValueError, match="meta"):
             call()
 
 
 def test_a_processor_that_is_none_is_told(model):
     for call in (helpers.encode_images, helpers.encode_texts):
-        with pytest.raises(TypeError, match="processor is a NoneType"):
+        with pytest.raises(TypeError, match=r"processor.*NoneType"):
             call(model, None, [np.zeros((56, 56, 3), np.uint8)])

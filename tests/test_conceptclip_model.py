@@ -8,7 +8,15 @@ from dataclasses import fields
 import pytest
 import torch
 from small_model import make_model, make_processor
-from transformers import AutoConfig, AutoModel, BertConfig, BertModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BertConfig,
+    BertModel,
+    PreTrainedModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPModel, ConceptCLIPOutput
 from helpers.conceptclip.convert import save
@@ -185,7 +193,7 @@ def test_text_pooling(inputs):
 
 
 def test_prompts_longer_than_the_model_are_an_error(model):
-    with pytest.raises(ValueError, match=r"200 tokens.*128.*truncation=True"):
+    with pytest.raises(ValueError, match=r"200\b.*128\b.*truncation=True"):
         model.encode_text(torch.full((1, 200), 7))
 
 
@@ -275,18 +283,20 @@ def test_every_parameter_learns(inputs):
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(inputs):
+    # "activation" since a later version; transformers 5.20, the lowest, knows it as "gradient" alone.
+    kind = "activation" if hasattr(PreTrainedModel, "is_activation_checkpointing") else "gradient"
     gradients = []
     for checkpointing in (False, True):
         model = make_model()
         model.config.text_config.hidden_dropout_prob = 0.0
         if checkpointing:
-            model.activation_checkpointing_enable()
+            getattr(model, f"{kind}_checkpointing_enable")()
         model.train()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         out = model(**inputs)
-        assert model.is_activation_checkpointing == checkpointing
+        assert getattr(model, f"is_{kind}_checkpointing") == checkpointing
         (out.image_token_features.square().sum() + out.text_token_features.square().sum()).backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 50
@@ -335,9 +345,10 @@ def test_a_damaged_checkpoint_in_our_form_is_an_error(model, tmp_path):
     state["extra"] = torch.zeros(1)
     state["logit_bias"] = torch.zeros(2)
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="do not fit") as error:
+    with pytest.raises(ValueError) as error:
         AutoModel.from_pretrained(tmp_path)
-    assert "1 missing:\n  text_projection.weight\n1 not expected:\n  extra\n1 of another shape:\n" in str(error.value)
+    listed = [line.strip() for line in str(error.value).splitlines() if line.startswith("  ")]
+    assert listed == ["text_projection.weight", "extra", "logit_bias: (2,), expected ()"]
 
 
 def test_smaller_images_can_be_asked_for_leniently(model, tmp_path):
@@ -345,7 +356,7 @@ def test_smaller_images_can_be_asked_for_leniently(model, tmp_path):
     model.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
     config.vision_config.image_size = 28
-    with pytest.raises(ValueError, match=r"position_embedding\.weight: \(16, 64\), expected \(4, 64\)"):
+    with pytest.raises(ValueError, match=r"position_embedding\.weight: \(16, 64\).*\(4, 64\)"):
         AutoModel.from_pretrained(tmp_path, config=config)
     small = AutoModel.from_pretrained(tmp_path, config=config, ignore_mismatched_sizes=True)
     assert small.encode_image(torch.zeros(1, 3, 28, 28))[1].shape == (1, 4, 64)

@@ -69,7 +69,7 @@ def test_one_common_prefix_is_tolerated(weights, expected, tmp_path, prefix):
 
 def test_two_prefixes_are_not(weights, tmp_path):
     mixed = {("" if name.startswith("text.") else "model.") + name: tensor for name, tensor in weights.items()}
-    with pytest.raises(ValueError, match=r"text\.proj\.weight \(without 'model\.' before it\)"):
+    with pytest.raises(ValueError, match=r"text\.proj\.weight.*'model\.'"):
         AutoModel.from_pretrained(write(tmp_path, mixed))
 
 
@@ -116,16 +116,16 @@ def test_an_open_clip_config_that_only_names_its_towers():
 
 
 @pytest.mark.parametrize(
-    ("part", "settings", "message"),
+    ("part", "settings", "named"),
     [
         ("vision_cfg", {"timm_model_name": "vit_base_patch16_224"}, "vit_base_patch16_224"),
-        ("vision_cfg", {"timm_pool": "avg"}, "another pooling"),
+        ("vision_cfg", {"timm_pool": "avg"}, "timm_pool"),
         ("text_cfg", {"hf_pooler_type": "max_pooler"}, "max_pooler"),
-        ("text_cfg", {"hf_proj_type": "mlp"}, "projection 'mlp'"),
+        ("text_cfg", {"hf_proj_type": "mlp"}, "'mlp'"),
     ],
 )
-def test_an_open_clip_config_of_another_model(part, settings, message):
-    with pytest.raises(ValueError, match=message):
+def test_an_open_clip_config_of_another_model(part, settings, named):
+    with pytest.raises(ValueError, match=named):
         ConceptCLIPConfig(**{"vision_cfg": {}, "text_cfg": {}} | {part: settings})
 
 
@@ -163,24 +163,26 @@ def test_every_missing_unexpected_and_misshapen_tensor_is_listed(weights, tmp_pa
     damaged["visual.head.weight"] = torch.zeros(2)
     damaged["visual.trunk.pos_embed"] = torch.zeros(1, 25, 64)
     damaged["visual.trunk.attn_pool.kv.weight"] = torch.zeros(64, 64)
-    with pytest.raises(ValueError, match="do not fit") as error:
+    with pytest.raises(ValueError) as error:
         AutoModel.from_pretrained(write(tmp_path, damaged))
-    message = str(error.value)
-    assert "2 missing:\n  text.proj.weight\n  visual.trunk.blocks.1.attn.qkv.bias\n" in message
-    assert "1 not expected:\n  visual.head.weight\n" in message
-    assert "visual.trunk.attn_pool.kv.weight: (64, 64), expected (128, 64)\n" in message
-    assert "visual.trunk.pos_embed: (1, 25, 64), expected (1, 16, 64)\n" in message
+    assert [line.strip() for line in str(error.value).splitlines() if line.startswith("  ")] == [
+        "text.proj.weight",
+        "visual.trunk.blocks.1.attn.qkv.bias",
+        "visual.head.weight",
+        "visual.trunk.attn_pool.kv.weight: (64, 64), expected (128, 64)",
+        "visual.trunk.pos_embed: (1, 25, 64), expected (1, 16, 64)",
+    ]
 
 
 def test_the_pooler_of_another_bert_is_refused(weights, tmp_path):
-    with pytest.raises(ValueError, match=r"1 not expected:\n  text\.transformer\.pooler\.dense\.weight"):
+    with pytest.raises(ValueError, match=r"text\.transformer\.pooler\.dense\.weight"):
         AutoModel.from_pretrained(
             write(tmp_path, weights | {"text.transformer.pooler.dense.weight": torch.zeros(48, 48)})
         )
 
 
 def test_weights_that_do_not_fit_the_default_config(weights, tmp_path):
-    with pytest.raises(ValueError, match="another model's"):
+    with pytest.raises(ValueError, match=r"config\.json"):
         AutoModel.from_pretrained(write(tmp_path, weights, {"model_type": "conceptclip"}))
 
 

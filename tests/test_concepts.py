@@ -119,10 +119,10 @@ def test_compose_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("template", "named", "message"), [("no place", [("nucleus", "nucleus")], "'no place'"), ("{}", [], "at least one")]
+    ("template", "named", "said"), [("no place", [("nucleus", "nucleus")], "'no place'"), ("{}", [], "concept")]
 )
-def test_compose_says_what_is_wrong(template, named, message):
-    with pytest.raises(ValueError, match=message):
+def test_compose_says_what_is_wrong(template, named, said):
+    with pytest.raises(ValueError, match=said):
         compose(template, named)
 
 

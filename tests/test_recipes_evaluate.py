@@ -210,7 +210,7 @@ def test_a_square_around_the_cell():
     corner = np.zeros((100, 100), bool)
     corner[:10, :10] = True
     assert evaluate_real.square_around(image, corner, 4.0).size == (photographs.SIZE,) * 2
-    with pytest.raises(ValueError, match="mask is empty"):
+    with pytest.raises(ValueError, match="empty"):
         evaluate_real.square_around(image, np.zeros((100, 100), bool))
 
 
@@ -269,9 +269,9 @@ def test_a_laboratory_left_out_is_read_from_the_other_models_evaluation(tmp_path
     file.write_text(json.dumps([row]))  # of a model that saw it
     with pytest.raises(ValueError, match=r"krd\.crop\.type.*--never-saw KRD"):
         list(evaluate_real.grade_left_out({"KRD": tmp_path}))
-    with pytest.raises(ValueError, match="no laboratory 'ABC'"):
+    with pytest.raises(ValueError, match="'ABC'"):
         list(evaluate_real.grade_left_out({"ABC": tmp_path}))
-    with pytest.raises(ValueError, match=r"no evaluation\.json"):
+    with pytest.raises(ValueError, match=r"evaluation\.json"):
         list(evaluate_real.grade_left_out({"PBC": tmp_path / "absent"}))
 
 

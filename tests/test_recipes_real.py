@@ -80,7 +80,7 @@ def test_the_choice_is_even_takes_the_twice_read_and_begins_with_typical_cells(p
 
 
 def test_too_few_cells_for_the_choice(pbc_table):
-    with pytest.raises(ValueError, match=r"test, monocyte: 3 cells.*PER_TYPE"):
+    with pytest.raises(ValueError, match=r"test, monocyte.*3 .*PER_TYPE"):
         make_cells.choose_pbc(pbc_table, set(), {f"monocyte-test-{k}" for k in range(3)})
 
 
@@ -92,7 +92,7 @@ def test_only_the_split_that_is_asked_for(tmp_path):
     table.rename(columns={"cell_type": "type"}).to_csv(tmp_path / "attributes.csv", index=False)
     assert laboratories.read_pbc(tmp_path, "test")["member"].tolist() == ["neutrophil/b.webp"]
     assert len(laboratories.read_pbc(tmp_path)) == 2
-    with pytest.raises(ValueError, match="no split 'learn'"):
+    with pytest.raises(ValueError, match="'learn'"):
         laboratories.read_pbc(tmp_path, "learn")
 
 
@@ -104,10 +104,10 @@ def test_near_duplicates_stay_on_one_side(tmp_path, monkeypatch):
     assert laboratories.read_krd(tmp_path, held_out=True)["name"].tolist() == ["a", "b"]
     assert laboratories.read_krd(tmp_path, held_out=False)["name"].tolist() == ["c"]
     kept.write_text("a\n")
-    with pytest.raises(ValueError, match="parts near-duplicates: 1"):
+    with pytest.raises(ValueError, match=rf"{kept.name}.* 1\b"):
         laboratories.read_krd(tmp_path, held_out=True)
     kept.write_text("z\n")
-    with pytest.raises(ValueError, match="does not have: z"):
+    with pytest.raises(ValueError, match=rf"{kept.name}.* z\b"):
         laboratories.read_krd(tmp_path)
 
 

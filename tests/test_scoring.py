@@ -63,12 +63,12 @@ def test_logits_are_the_guides_formula(tiny, pictures, encoded):
 
 def test_logits_refuse_nan_and_other_widths():
     good = torch.eye(2)
-    for bad, problem in (
-        (torch.tensor([[1, 0], [0, torch.nan]]), r"image_features\[1\] holds NaN"),
+    for bad, named in (
+        (torch.tensor([[1, 0], [0, torch.nan]]), r"image_features\[1\].*NaN"),
         (torch.eye(3), "3 wide"),
         (torch.ones(2), "rows, D"),
     ):
-        with pytest.raises(ValueError, match=problem):
+        with pytest.raises(ValueError, match=named):
             helpers.logits(bad, good, 1.0)
 
 
@@ -174,14 +174,14 @@ def test_zero_shot_does_not_depend_on_the_batch(tiny, pictures):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "problem"),
+    ("arguments", "named"),
     [
-        ({"classes": []}, "at least one"),
+        ({"classes": []}, "classes"),
         ({"classes": None}, "classes"),
         ({"classes": "nucleus"}, "nucleus"),
         ({"classes": ["band", "band"]}, "band"),
         ({"classes": ["band", " Band\u200b"]}, "Band"),
-        ({"classes": [0, 1]}, "0 is a int"),
+        ({"classes": [0, 1]}, "0.*int"),
         ({"classes": ["0", "1"]}, "'0'"),
         ({"classes": ["band"], "top": 0}, "top.*0"),
         ({"classes": ["band"], "top": -1}, "top.*-1"),
@@ -189,14 +189,14 @@ def test_zero_shot_does_not_depend_on_the_batch(tiny, pictures):
         ({"classes": ["band"], "recipe": "median"}, "median"),
         ({"classes": ["band"], "on_error": "ignore"}, "ignore"),
         ({"classes": ["band"], "domain": "astrology"}, "astrology"),
-        ({"classes": SKIN, "domain": SKIN}, "two domains"),
-        ({"classes": Domain("empty", concepts=["veil"])}, "empty.*no|No classes"),
-        ({"classes": ["band"], "alpha": 1.5}, "between 0 and 1"),
-        ({"classes": ["band"], "templates": ["a photo"]}, "exactly one"),
+        ({"classes": SKIN, "domain": SKIN}, "domain="),
+        ({"classes": Domain("empty", concepts=["veil"])}, "classes"),
+        ({"classes": ["band"], "alpha": 1.5}, "alpha.*1.5"),
+        ({"classes": ["band"], "templates": ["a photo"]}, "'a photo'"),
     ],
 )
-def test_zero_shot_says_what_is_wrong(tiny, pictures, arguments, problem):
-    with pytest.raises(ValueError, match=problem):
+def test_zero_shot_says_what_is_wrong(tiny, pictures, arguments, named):
+    with pytest.raises(ValueError, match=named):
         helpers.zero_shot(*tiny, pictures, **arguments)
 
 
@@ -331,12 +331,12 @@ def test_nothing_is_said_of_cells_without_a_domain(tiny, encoded, monkeypatch):
     ("arguments", "named"),
     [
         ({"recipe": "median"}, "median"),
-        ({"reference": True}, "no domain"),
+        ({"reference": True}, "reference=True"),
         ({"reference": True, "domain": Domain("d", concepts=["a"])}, "'d'"),
         ({"recipe": "global", "alpha": 0.5}, "0.5"),
         ({"recipe": "derm7pt", "alpha": 2}, "2"),
         ({"recipe": "zero_shot", "top": 0}, "top.*0"),
-        ({"reference": "no {} and {}"}, "exactly one"),
+        ({"reference": "no {} and {}"}, r"no \{\} and \{\}"),
         ({"template": "photo"}, "photo"),
         ({"concepts": ["band", "BAND"]}, "BAND"),
         ({"concepts": [3]}, "3"),
@@ -424,7 +424,7 @@ def test_a_picture_without_a_case_stands_alone(crops):
 @pytest.mark.parametrize(
     ("cases", "how", "named"),
     [
-        (["A", "B"], "mean", "2 entries for 4"),
+        (["A", "B"], "mean", "cases.*2 .*4 "),
         ({"a1": "A"}, "mean", "b1"),
         (pd.Series(["A", "B"], index=["a1", "a1"]), "mean", "a1"),
         (["A"] * 4, "median", "median"),
@@ -437,7 +437,7 @@ def test_pool_says_what_is_wrong(crops, cases, how, named):
 
 def test_mix():
     assert mix(torch.tensor(1.0), torch.tensor(0.0), 0.25) == 0.25
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match=r"alpha.*-0.1"):
         mix(0, 0, -0.1)
 
 
@@ -456,16 +456,16 @@ def test_ranks_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("similarity", "relevant", "problem"),
+    ("similarity", "relevant", "named"),
     [
-        (np.ones((2, 3)), None, "not square"),
+        (np.ones((2, 3)), None, r"similarity \(2, 3\)"),
         (np.ones((2, 3)), np.ones((3, 2)), "shape"),
-        (np.ones((2, 3)), np.eye(2, 3) * [[1], [0]], "Query 1 has no right answer"),
-        ([[np.nan]], None, "finite"),
+        (np.ones((2, 3)), np.eye(2, 3) * [[1], [0]], "Query 1"),
+        ([[np.nan]], None, "similarity.*NaN"),
     ],
 )
-def test_ranks_say_what_is_wrong(similarity, relevant, problem):
-    with pytest.raises(ValueError, match=problem):
+def test_ranks_say_what_is_wrong(similarity, relevant, named):
+    with pytest.raises(ValueError, match=named):
         helpers.metrics.retrieval_ranks(similarity, relevant)
 
 
@@ -505,5 +505,5 @@ def test_cases_of_a_filtered_table_are_not_paired_by_place(encoded):
 
 def test_numbers_of_cases_stay_themselves(encoded):
     assert pool(encoded, pd.Series([7, 7, None])).names == ["7", "image 2"]
-    with pytest.raises(TypeError, match="values is a Tensor"):
+    with pytest.raises(TypeError, match=r"values.*Tensor"):
         pool(encoded.features, ["a", "a", "b"])

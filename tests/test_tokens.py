@@ -49,16 +49,16 @@ def test_spans_are_found_by_characters(prompts):
 
 
 @pytest.mark.parametrize(
-    ("phrase", "problem"),
+    ("phrase", "named"),
     [("monocyte", "'monocyte'"), ("e", "'e'"), ("", "''"), ((3, 3), r"3.*3"), ((0, 999), "999")],
 )
-def test_spans_that_are_not_there(prompts, phrase, problem):
-    with pytest.raises(ValueError, match=problem):
+def test_spans_that_are_not_there(prompts, phrase, named):
+    with pytest.raises(ValueError, match=named):
         helpers.tokens.span_positions(prompts, 0, phrase)
 
 
 def test_a_span_of_spaces_has_no_token(prompts):
-    with pytest.raises(ValueError, match="no pieces"):
+    with pytest.raises(ValueError, match=r"texts\[0\].*' '"):
         helpers.tokens.span_positions(prompts, 0, (1, 2))
 
 
@@ -68,7 +68,7 @@ def test_a_text_tower_that_drops_cls_is_caught(prompts):
         lambda: helpers.tokens.piece_table(off_by_one),
         lambda: helpers.tokens.span_vector(off_by_one, 0, "nucleus"),
     ):
-        with pytest.raises(ValueError, match="off by 1"):
+        with pytest.raises(ValueError, match=r"\[CLS\]"):
             use()
 
 
@@ -94,12 +94,12 @@ def test_projected_and_unprojected_tokens_never_meet(tiny, prompts, encoded, tmp
 def test_fill():
     assert fill("a photo of {}.", " red cells ") == ("a photo of red cells.", (11, 20))
     assert fill("{}", "{weird}") == ("{weird}", (0, 7))
-    for template, phrase, problem in (
-        ("a photo", "x", "exactly one"),
-        ("{} {}", "x", "exactly one"),
-        ("{}", " ", "empty"),
+    for template, phrase, named in (
+        ("a photo", "x", "'a photo'"),
+        ("{} {}", "x", r"'\{\} \{\}'"),
+        ("{}", " ", "phrase"),
     ):
-        with pytest.raises(ValueError, match=problem):
+        with pytest.raises(ValueError, match=named):
             fill(template, phrase)
 
 
@@ -157,7 +157,7 @@ def test_patch_boxes_leave_out_the_strip_that_no_patch_sees(tiny):
     assert grid.box(6) == (28, 14, 42, 28)
     assert grid.box(6, (120, 600)) == (56, 140, 84, 280)  # squashed, not cropped: each side by its own factor
     assert grid.extent((SIZE, SIZE)) == (0, 56, 56, 0)
-    with pytest.raises(ValueError, match="0 to 15"):
+    with pytest.raises(ValueError, match=r"16.*15"):
         grid.box(16)
 
 
@@ -223,7 +223,7 @@ def test_boxes_serve_where_masks_do(tiny):
         ([(0, 0, 5, 5), [(0, 0, 5, 5), (1, 1, float("nan"), 3)]], (60, 60), "Box 1 of picture 1"),
         ([(70, 0, 80, 5)], (60, 60), "outside"),
         ([(0, 0, 5)], (60, 60), "picture 0"),
-        ([(0, 0, 5, 5)], [(60, 60), (60, 60)], "1 pictures and 2 sizes"),
+        ([(0, 0, 5, 5)], [(60, 60), (60, 60)], r"1\b.*2\b"),
     ],
 )
 def test_boxes_that_are_none(tiny, boxes, size, named):
@@ -269,7 +269,7 @@ def test_a_map_clipped_normalised_smooth(tiny):
     for bad, named in ((np.ones((3, 4)), "3, 4"), (np.full((4, 4), np.nan), "NaN")):
         with pytest.raises(ValueError, match=named):
             at_size(bad)
-    with pytest.raises(ValueError, match="low < high"):
+    with pytest.raises(ValueError, match=r"limits.*\(1, 1\)"):
         at_size(map_, limits=(1, 1))
 
 

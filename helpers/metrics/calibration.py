@@ -19,11 +19,10 @@ from .intervals import (
     Estimate,
     bootstrap,
     bootstrap_mean,
-    clusters_of,
     estimate,
     resample_weights,
 )
-from .ranking import binary
+from .ranking import known_binary
 from .retrieval import decided
 
 
@@ -79,13 +78,12 @@ def _bins(probability: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _checked(truth: Any, probability: Any, clusters: Any) -> tuple[np.ndarray, np.ndarray, Any, int]:
-    own = None if clusters is None else clusters_of(clusters, len(truth), truth)
-    answers, values, there = binary(truth, probability)
+    answers, values, own, left_out = known_binary(truth, probability, clusters)
     if not len(answers):
         raise ValueError("truth: none is known, so no probability can come true.")
     if values.min() < 0 or values.max() > 1:
         raise ValueError("probability must lie in [0, 1]: apply a sigmoid or softmax to logits first.")
-    return answers.astype(float), values, own if own is None else own[there], int((~there).sum())
+    return answers.astype(float), values, own, left_out
 
 
 def top_confidence(probabilities: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -233,8 +231,7 @@ def risk_coverage_area(
 
 
 def _confident(correct: Any, confidence: Any, clusters: Any) -> tuple[np.ndarray, np.ndarray, Any, int]:
-    own = None if clusters is None else clusters_of(clusters, len(correct), correct)
-    answers, values, there = binary(correct, confidence)
+    answers, values, own, left_out = known_binary(correct, confidence, clusters)
     if not len(answers):
         raise ValueError("correct: of no image is it known whether the answer was right.")
-    return answers.astype(float), values, own if own is None else own[there], int((~there).sum())
+    return answers.astype(float), values, own, left_out

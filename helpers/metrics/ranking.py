@@ -35,7 +35,7 @@ def auroc(truth: Any, score: Any, *, clusters: Any = None, n: int = RESAMPLES, s
     Raises:
         ValueError: lengths or names that do not fit; truth that is not 0 or 1; NaN in score.
     """
-    truth, score, own, left_out = _known_binary(truth, score, clusters)
+    truth, score, own, left_out = known_binary(truth, score, clusters)
     if not len(truth):
         return UNDEFINED
     value = float(sk.roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else np.nan
@@ -112,7 +112,7 @@ def within_group_auroc(
     """
     groups = clusters_of(groups, len(truth), truth)
     there = ~np.isnan(np.asarray(truth, dtype=float))
-    truth, score, own, left_out = _known_binary(truth, score, clusters)
+    truth, score, own, left_out = known_binary(truth, score, clusters)
     if not len(truth):
         return UNDEFINED
     weights = np.concatenate([np.ones((1, len(truth)), np.float32), resample_weights(len(truth), n, seed, own)])
@@ -161,7 +161,8 @@ def binary(truth: Any, score: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return answers == 1, values, there
 
 
-def _known_binary(truth: Any, score: Any, clusters: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+def known_binary(truth: Any, score: Any, clusters: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+    """As `binary`, with the clusters of the images that have a truth, and how many have none."""
     own = None if clusters is None else clusters_of(clusters, len(truth), truth)
     answers, values, there = binary(truth, score)
     return answers, values, own if own is None else own[there], int((~there).sum())

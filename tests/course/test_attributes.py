@@ -111,17 +111,17 @@ def test_within_a_group_only_its_own_cells_count(readings):
 
 def test_what_cannot_be_compared_is_refused(readings):
     truth, good, _ = readings
-    with pytest.raises(ValueError, match="groups and pairs together"):
+    with pytest.raises(ValueError, match=r"groups.*pairs"):
         over_attributes(truth, good, groups=np.zeros(200))
-    with pytest.raises(ValueError, match="no cell of the group 'z'"):
+    with pytest.raises(ValueError, match=r"'size'.*'z'"):
         over_attributes(truth, good, groups=np.full(200, "x"), pairs=[("z", "size")])
-    with pytest.raises(ValueError, match="measure must be one of"):
+    with pytest.raises(ValueError, match=r"measure.*'beauty'"):
         over_attributes(truth, good, measure="beauty")
-    with pytest.raises(ValueError, match="measure must be one of"):
+    with pytest.raises(ValueError, match=r"measure.*'beauty'"):
         each_attribute(truth, good, measure="beauty")
-    with pytest.raises(ValueError, match="same columns"):
+    with pytest.raises(ValueError, match=r"truth.*answers"):
         over_attributes(truth, good[["colour", "size"]])
-    with pytest.raises(ValueError, match="value is missing"):
+    with pytest.raises(ValueError, match="missing"):
         over_attributes(truth, good.where(good["size"] == "big"))
 
 
@@ -131,9 +131,9 @@ def test_a_cell_is_cut_out_by_its_own_mask():
     mask = np.asarray(image)[..., 0] > 0
     square = np.asarray(square_around(image, mask, 2.0, size=80))[..., 0] > 128
     assert square.shape == (80, 80) and square.any(0).sum() == pytest.approx(40, abs=2)
-    with pytest.raises(ValueError, match="mask is empty"):
+    with pytest.raises(ValueError, match="empty"):
         square_around(image, np.zeros_like(mask))
-    with pytest.raises(ValueError, match="its own mask"):
+    with pytest.raises(ValueError, match=r"\(100, 80\).*\(80, 100\)"):
         square_around(image, mask.T)
 
 
