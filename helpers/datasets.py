@@ -413,7 +413,8 @@ def list_pictures(
                 other["hidden (its name, or its folder's, begins with a dot)"] += picture
             elif not picture:
                 is_table = table is not None and table.exists() and path.exists() and path.samefile(table)
-                other[path.suffix.lower() or "without an ending"] += not is_table
+                numbered = path.suffix[1:].isdigit()  # 1.2.840.113619.2, as DICOM files are called
+                other[path.suffix.lower() if path.suffix and not numbered else "without an ending"] += not is_table
             elif path.exists() and not path.is_file():
                 other["no regular file"] += 1
             else:

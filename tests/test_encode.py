@@ -304,13 +304,14 @@ def test_a_dicom_folder(tiny, tmp_path):
     tags = {"RescaleSlope": 1, "RescaleIntercept": -1000, "WindowCenter": 40, "WindowWidth": 400}
     dicom(folder / "one.dcm", stored, **tags)
     dicom(folder / "I0002", stored, **tags)  # as scanners name them: without an ending
+    dicom(folder / "1.2.840.113619.2.55", stored, **tags)
     dicom(folder / "no-window.dcm", stored)
     (folder / "DICOMDIR").write_bytes((folder / "one.dcm").read_bytes())
     picture(1).save(folder / "scout.png")
     done = into_store(*tiny, folder, tmp_path / "store")
-    assert (done.encoded, done.failed) == (3, 1)
+    assert (done.encoded, done.failed) == (4, 1)
     done = into_store(*tiny, folder, tmp_path / "store", options=Options(window=(-1000, 1000)))
-    assert (done.encoded, done.failed, done.skipped) == (1, 0, 3)
+    assert (done.encoded, done.failed, done.skipped) == (1, 0, 4)
     with pytest.raises(ValueError, match="window"):
         into_store(*tiny, folder, tmp_path / "store", options=Options(window=(0, 1)))
 

@@ -132,7 +132,7 @@ def _local(path: Path, tile: int, above: tuple[Path, ...] = ()) -> Iterator[Item
         known = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *SLIDE_SUFFIXES, ".tar")
         files, left_out = list_pictures(
             path,
-            wanted=lambda file: file.suffix.lower() in known or (not file.suffix and _is_dicom(file)),
+            wanted=lambda file: file.suffix.lower() in known or _is_dicom(file),
             endings=known,
         )
         if left_out:
@@ -149,7 +149,7 @@ def _local(path: Path, tile: int, above: tuple[Path, ...] = ()) -> Iterator[Item
         yield from _members(path.as_posix())
     elif suffix in SLIDE_SUFFIXES:
         yield from _tiles(path, tile)
-    elif suffix in DICOM_SUFFIXES or (not suffix and _is_dicom(path)):
+    elif suffix in DICOM_SUFFIXES or _is_dicom(path):
         yield Item(path.as_posix(), "dicom", path.as_posix())
     else:  # a picture; what is not one, or not there, is told as a failure of its own
         yield Item(path.as_posix(), "file", path.as_posix())
@@ -442,6 +442,9 @@ def _time(info: Mapping[str, Any]) -> int:
 
 
 def _is_dicom(path: Path) -> bool:
+    """Whether a file without an ending (IM0001), or with a number for one (1.2.840.113619.2), is a DICOM file."""
+    if path.name == "DICOMDIR" or (path.suffix and not path.suffix[1:].isdigit()):  # the first is an index of the files
+        return False
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
