@@ -479,12 +479,20 @@ class Batches(Dataset):
         steps: how many steps the training has.
         plain: captions of whole pictures only, as the paper trains.
         leave_out: a laboratory that is never shown.
+        seed: of all that is drawn by lot.
     """
 
     def __init__(
-        self, rendered: Path, real: Path, tokenizer, steps: int, plain: bool = False, leave_out: str | None = None
+        self,
+        rendered: Path,
+        real: Path,
+        tokenizer,
+        steps: int,
+        plain: bool = False,
+        leave_out: str | None = None,
+        seed: int = SEED,
     ):
-        self.tokenizer, self.steps, self.plain = tokenizer, steps, plain
+        self.tokenizer, self.steps, self.plain, self.seed = tokenizer, steps, plain, seed
         without = {leave_out, "none" if plain else None}
         self.shares = {name: share for name, share in SHARES.items() if name not in without}
         self.drawn = Rendered(rendered)
@@ -586,10 +594,10 @@ class Batches(Dataset):
         step = number // HALVES
         late = step >= COOL_DOWN * self.steps
         shares = [view.late if late else view.early for view in VIEWS.values()]
-        name = list(VIEWS)[np.random.default_rng([SEED, step]).choice(len(VIEWS), p=shares)]
+        name = list(VIEWS)[np.random.default_rng([self.seed, step]).choice(len(VIEWS), p=shares)]
         if self.plain and name == "part":  # no caption of a whole picture is true of so small a part
             name = "cell"
-        view, rng = VIEWS[name], np.random.default_rng([SEED, step, number])
+        view, rng = VIEWS[name], np.random.default_rng([self.seed, step, number])
         ends = np.cumsum(list(self.shares.values()))
         places = (np.arange(view.pictures) + 0.5) / view.pictures
         sources = [list(self.shares)[int(i)] for i in np.searchsorted(ends / ends[-1], places)]

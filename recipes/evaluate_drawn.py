@@ -112,7 +112,7 @@ def grade_drawn(judge: Judge, cells: Drawn) -> Iterator[dict]:
 
 
 def _types(judge: Judge, cells: Drawn) -> Iterator[dict]:
-    """Type, zero-shot. Control: the classes' vectors in another order."""
+    """Type, zero-shot."""
     natural, names = cells.natural, np.array(CELL_TYPES)
     types = np.array([str(picture.cell.cell_type) for picture in cells.pictures])[natural]
     scores = (cells.features[natural] @ judge.classes(TYPES).T).numpy()
@@ -124,7 +124,8 @@ def _types(judge: Judge, cells: Drawn) -> Iterator[dict]:
         accuracy(types, names[scores.argmax(1)]),
         0.97,
         int(natural.sum()),
-        shuffled_text=accuracy(types, names[np.roll(scores, 1, axis=1).argmax(1)]),
+        chance=1 / len(names),
+        always_the_commonest=np.unique(types, return_counts=True)[1].max() / len(types),
     )
 
 

@@ -4,7 +4,7 @@
     python -m recipes.evaluate_mini --pbc PBC --krd KRD --bccd BCCD --final    # once, at the end: PBC's test split
     python -m recipes.evaluate_mini --model M --krd KRD --never-saw KRD        # a model trained without that laboratory
     python -m recipes.evaluate_mini ... --left-out KRD=M                       # and its row in this model's table
-    python -m recipes.evaluate_mini --card                                     # only the card's table, made again
+    python -m recipes.evaluate_mini --card [--left-out KRD=M]                  # grades nothing: that row, the table
 
 Without `--final` PBC's test split is not opened. Every figure has a 95 % bootstrap interval and names its split; beside
 it stand controls that know less than the model, or people who know more. The parts: `evaluate_drawn`, `evaluate_real`,
@@ -83,6 +83,20 @@ def _some(drawn: Drawn) -> Witness:
     return Witness(drawn.features[::step], drawn.table.iloc[::step].reset_index(drop=True))
 
 
+def _with(report: list[dict], rows: list[dict]) -> list[dict]:
+    """A report with rows in the place of those of the same kind (the first part of their key), or behind PBC's."""
+    kind = rows[0]["key"].partition(".")[0]
+    rest = [row for row in report if not row["key"].startswith(f"{kind}.")]
+    at = next((n for n, row in enumerate(rest) if not row["key"].startswith("pbc.")), len(rest))
+    return rest[:at] + rows + rest[at:]
+
+
+def _write(report: list[dict], model: Path) -> None:
+    unfinished = model / "evaluation.tmp"
+    unfinished.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    unfinished.replace(model / "evaluation.json")
+
+
 def _pair(text: str) -> tuple[str, Path]:
     laboratory, _, folder = text.partition("=")
     if not folder:
@@ -106,9 +120,16 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--left-out", action="append", default=[], type=_pair, metavar="LABORATORY=FOLDER")
     parser.add_argument("--no-drawn", action="store_true", help="leave the drawn cells out (a minute less)")
-    parser.add_argument("--card", action="store_true", help="only write the card's table again")
+    parser.add_argument(
+        "--card", action="store_true", help="grade nothing: put in the rows of --left-out, and write the card's table"
+    )
     options = parser.parse_args(arguments)
-    if not options.card:
+    if options.card:
+        report = json.loads((options.model / "evaluation.json").read_text("utf-8"))
+        if options.left_out:
+            report = _with(report, list(grade_left_out(dict(options.left_out))))
+            _write(report, options.model)
+    else:
         torch.manual_seed(helpers.SEED)
         judge = Judge(*helpers.load(options.model, device="cpu"))
         report = list(_grade(judge, options))
@@ -116,9 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
             for laboratory in options.never_saw:
                 if row["key"].startswith(laboratory.lower()):
                     row["details"]["never_saw"] = laboratory
-        unfinished = options.model / "evaluation.tmp"
-        unfinished.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        unfinished.replace(options.model / "evaluation.json")
+        _write(report, options.model)
         print(table_of(report))
     if (options.model / "README.md").exists():
         write_card(options.model)

@@ -113,7 +113,7 @@ def _types(
         balanced_accuracy(types, names[first], clusters=clusters),
         target,
         n or len(types),
-        shuffled_text=balanced_accuracy(types, np.roll(names, 1)[first]),
+        chance=1 / len(names),
         always_the_commonest=1 / len(present),
     )
     for name in present:

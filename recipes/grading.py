@@ -137,6 +137,16 @@ def _number(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.3f}"
 
 
+def _goal(row: dict) -> str:
+    """A row's target, and whether it is met: by the value, and by the whole of its interval."""
+    if row["target"] is None:
+        return ""
+    verdict = "met" if row["met"] else "**missed**"
+    if row["met"] and (row["high"] > row["target"] if row["at_most"] else row["low"] < row["target"]):
+        verdict += f", interval reaches {'above' if row['at_most'] else 'below'}"
+    return f"{'≤' if row['at_most'] else '≥'} {row['target']:g} {verdict}"
+
+
 def table_of(report: list[dict]) -> str:
     """The card's table, in Markdown."""
     lines = [
@@ -144,14 +154,11 @@ def table_of(report: list[dict]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in report:
-        goal = ""
-        if row["target"] is not None:
-            goal = f"{'≤' if row['at_most'] else '≥'} {row['target']:g} {'met' if row['met'] else '**missed**'}"
         controls = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in row["controls"].items())
         value, low, high = (_number(row[name]) for name in ("value", "low", "high"))
         lines.append(
             f"| {row['what']} | {row['where']} | {row['measure']} | {value} ({low}–{high}) "
-            f"| {goal} | {controls} | {row['n'] or ''} |"
+            f"| {_goal(row)} | {controls} | {row['n'] or ''} |"
         )
     return "\n".join(lines)
 

@@ -213,10 +213,11 @@ def train(options: argparse.Namespace) -> None:
         raise ValueError(f"{processes} processes: a step is {HALVES} batches, so start {HALVES} processes, or one.")
     if processes > 1:
         torch.distributed.init_process_group("gloo")
-    torch.manual_seed(SEED)
+    torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
-    batches = Batches(options.rendered, options.real, tokenizer, options.steps, options.plain, options.leave_out)
+    kind = {"plain": options.plain, "leave_out": options.leave_out, "seed": options.seed}
+    batches = Batches(options.rendered, options.real, tokenizer, options.steps, **kind)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = new_model(tokenizer, batches).to(device).train()
     if options.bfloat16 and device.type == "cpu":  # torch's fused attention takes nine times as long there
@@ -226,8 +227,13 @@ def train(options: argparse.Namespace) -> None:
     embeddings = model.vision_model.embeddings
     optimizers = make_optimizers(model, heads, options)
     checkpoint, start = options.out / "checkpoint.pt", 0
+    told = {"steps": options.steps, **kind}
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
+        if state.get("told") != told:
+            raise ValueError(
+                f"{checkpoint} is of a run with {state.get('told')}, and this one has {told}. Give it another --out."
+            )
         model.load_state_dict(state["model"])
         heads.load_state_dict(state["heads"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
@@ -289,6 +295,7 @@ def train(options: argparse.Namespace) -> None:
                     "heads": heads.state_dict(),
                     "optimizers": [o.state_dict() for o in optimizers],
                     "step": step + 1,
+                    "told": told,
                 }
                 torch.save(state, unfinished)
                 unfinished.replace(checkpoint)
@@ -303,6 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--plain", action="store_true", help="captions of whole pictures only, as the paper trains")
     parser.add_argument("--leave-out", choices=LABORATORIES, help="a laboratory that is never shown")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the first weights and of all that is drawn by lot")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's learning rate")
     parser.add_argument("--muon-lr", type=float, default=3e-3, help="Muon's learning rate")
     parser.add_argument(

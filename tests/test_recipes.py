@@ -349,6 +349,8 @@ def test_training_resumes_where_it_stopped(tmp_path, monkeypatch, training_data)
     train_mini.main([*common, "--out", str(stopped)])
     for name, tensor in torch.load(tmp_path / "straight" / "checkpoint.pt", weights_only=True)["model"].items():
         assert torch.equal(tensor, torch.load(stopped / "checkpoint.pt", weights_only=True)["model"][name]), name
+    with pytest.raises(ValueError, match="'seed': 2"):  # of another run nothing is taken over
+        train_mini.main([*common, "--seed", "2", "--out", str(stopped)])
     rows = [row.split(",") for row in (stopped / "losses.csv").read_text().splitlines()]
     assert [row[0] for row in rows] == ["step", "0", "1"] and all(float(row[-1]) > 0 for row in rows[1:])
     train_mini.main([*common, "--plain", "--out", str(tmp_path / "plain")])
@@ -373,6 +375,8 @@ def test_a_batch_says_yes_no_and_unknown(training_data):
     assert all(
         torch.equal(batch[name].nan_to_num(9), again[name].nan_to_num(9)) for name in ("caption_truth", "pixels")
     )
+    other = batches.Batches(*training_data, make_tokenizer(), 10, seed=2)[0]
+    assert other["pixels"].shape != batch["pixels"].shape or not torch.equal(other["pixels"], batch["pixels"])
 
 
 def test_a_laboratory_left_out_is_not_opened(training_data):

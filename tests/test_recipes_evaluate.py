@@ -97,6 +97,23 @@ def test_a_row_says_whether_its_target_is_met():
     assert "| a | b | error | 0.010 (–––) | ≤ 0.02 met |" in text
 
 
+@pytest.mark.parametrize(
+    ("estimate", "at_most", "verdict"),
+    [
+        (Estimate(0.95, 0.92, 0.97), False, "≥ 0.9 met"),
+        (Estimate(0.95, 0.9, 0.97), False, "≥ 0.9 met"),
+        (Estimate(0.95, 0.89, 0.97), False, "≥ 0.9 met, interval reaches below"),
+        (Estimate(0.85, 0.8, 0.91), False, "≥ 0.9 **missed**"),
+        (Estimate(0.85, 0.8, 0.9), True, "≤ 0.9 met"),
+        (Estimate(0.85, 0.8, 0.91), True, "≤ 0.9 met, interval reaches above"),
+        (Estimate(0.95, 0.89, 0.97), True, "≤ 0.9 **missed**"),
+    ],
+)
+def test_a_row_says_whether_its_whole_interval_meets_the_target(estimate, at_most, verdict):
+    row = grading.figure("k", "a", "b", "c", estimate, 0.9, 7, at_most=at_most)
+    assert f"| {verdict} |" in grading.table_of([row])
+
+
 def test_the_cards_table_is_made_from_the_file(tmp_path):
     row = grading.figure("k", "a", "b", "c", Estimate(0.5, 0.4, 0.6), 0.9, 7, chance=0.25)
     (tmp_path / "evaluation.json").write_text(json.dumps([row]))
@@ -134,6 +151,7 @@ def test_who_mixes_up_the_cells_is_not(cells):
     pbc = evaluate_real.Pbc(cells[1], mixed)
     rows = {row["key"]: row for row in evaluate_real.grade_pbc(Knowing(), pbc, "val", SECOND)}
     assert rows["pbc.type"]["low"] < 0.25 < rows["pbc.type"]["high"] + 0.05 and not rows["pbc.type"]["met"]
+    assert rows["pbc.type"]["controls"] == {"chance": 0.2, "always_the_commonest": 0.2}
     assert rows["pbc.type.ece"]["value"] > 0.5 and not rows["pbc.type.ece"]["met"]
     assert abs(rows["pbc.attributes.within"]["value"] - 0.5) < 0.08
 
@@ -224,6 +242,21 @@ def test_crops_of_one_photograph_are_resampled_together(bccd, monkeypatch):
     assert recall["n"] == 1 and pointing["where"] == "BCCD held out"
     everything = next(iter(evaluate_real.grade_bccd(judge, bccd, COUNTS, everything=True)))
     assert everything["n"] == "24 crops of 6 photographs" and everything["where"] != "BCCD held out"
+
+
+def test_rows_of_laboratories_left_out_are_put_into_a_report_that_is_there(tmp_path):
+    """They replace older ones of their kind, stand behind PBC's, and nothing else changes."""
+    other, shipped = tmp_path / "other", tmp_path / "shipped"
+    for folder, keys in ((other, ["krd.crop.type"]), (shipped, ["pbc.type", "left_out.BCCD", "drawn.type"])):
+        folder.mkdir()
+        rows = [grading.figure(key, key, "here", "x", Estimate(0.8, 0.7, 0.9), 0.5, 9) for key in keys]
+        rows[0]["details"]["never_saw"] = "KRD"
+        (folder / "evaluation.json").write_text(json.dumps(rows))
+    before = json.loads((shipped / "evaluation.json").read_text())
+    evaluate_mini.main(["--model", str(shipped), "--card", "--left-out", f"KRD={other}"])
+    after = json.loads((shipped / "evaluation.json").read_text())
+    assert [row["key"] for row in after] == ["pbc.type", "left_out.KRD", "drawn.type"]
+    assert [after[0], after[2]] == [before[0], before[2]] and after[1]["value"] == 0.8
 
 
 def test_a_laboratory_left_out_is_read_from_the_other_models_evaluation(tmp_path):

@@ -1,7 +1,14 @@
 """What only the chapters need: exercises and what was passed, tables of shapes, the concept bottleneck, BloodMNIST."""
 
 from .bloodmnist import BLOODMNIST_TYPES, load_bloodmnist
-from .bottleneck import ConceptBottleneck, best_possible, fit_bottleneck, sparsest_as_good, typical_scores
+from .bottleneck import (
+    ConceptBottleneck,
+    best_possible,
+    fit_bottleneck,
+    lists_difference,
+    sparsest_as_good,
+    typical_scores,
+)
 from .claims import holds, tolerance
 from .exercises import check
 from .exercises.memory import forget
@@ -18,6 +25,7 @@ __all__ = [
     "fit_bottleneck",
     "forget",
     "holds",
+    "lists_difference",
     "load_bloodmnist",
     "parameter_table",
     "passed",

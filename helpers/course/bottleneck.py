@@ -19,6 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ..labels import by_name, known, one_kind
+from ..metrics import RESAMPLES, Estimate
+from ..metrics.intervals import estimate, resample_weights
 from ..settings import SEED
 
 STRENGTHS = tuple(np.logspace(-2.5, 1.5, 9))
@@ -228,3 +230,28 @@ def typical_scores(scores: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     scores, truth = by_name(scores, truth[scores.columns], what=("scores", "truth"))
     truth = truth.set_axis(scores.index)
     return pd.DataFrame({"absent": scores.where(truth == 0).mean(), "present": scores.where(truth == 1).mean()})
+
+
+def lists_difference(first: Any, second: Any, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
+    """By how much more often one kind of list is right than another, on the same images.
+
+    The lists that were drawn are a sample, and so are the images. Both are drawn anew: the lists of each kind by
+    themselves, the images once for both kinds.
+
+    Args:
+        first, second: bool or float [lists, N]: whether the classifier of each list is right on each image.
+        n, seed: as in `helpers.metrics.bootstrap`.
+
+    Raises:
+        ValueError: not two tables over the same images.
+    """
+    tables = [np.asarray(right, dtype=float) for right in (first, second)]
+    if any(right.ndim != 2 or not right.size for right in tables) or tables[0].shape[1] != tables[1].shape[1]:
+        found = " and ".join(str(right.shape) for right in tables)
+        raise ValueError(f"first and second must be [lists, images] over the same images, not empty: {found}.")
+    images = resample_weights(tables[0].shape[1], n, seed)
+    one, other = (
+        (resample_weights(len(right), n, seed + k) @ right * images).sum(1) / right.size
+        for k, right in enumerate(tables, start=1)
+    )
+    return estimate(tables[0].mean() - tables[1].mean(), one - other, tables[0].shape[1])

@@ -8,7 +8,13 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 
 import helpers
 from helpers.bloodcells import ATTRIBUTES, CONCEPTS
-from helpers.course.attributes import ATTRIBUTE_CONCEPTS, ATTRIBUTE_PHRASES, WBCATT_RESNET50, over_attributes
+from helpers.course.attributes import (
+    ATTRIBUTE_CONCEPTS,
+    ATTRIBUTE_PHRASES,
+    WBCATT_RESNET50,
+    each_attribute,
+    over_attributes,
+)
 from helpers.course.crops import square_around
 from helpers.course.evaluation_figures import distance_from_people, risk_against_coverage
 
@@ -59,6 +65,37 @@ def test_a_pair_is_judged_on_the_same_cells(readings):
     assert gap.high - gap.low < sum(e.high - e.low for e in alone)
 
 
+def test_intervals_of_several_attributes_hold_together(readings):
+    """One alone has the usual interval; eleven have wider ones, and that of what never varies has no width."""
+    truth, _, bad = readings
+    for measure in ("kappa", "macro F1"):
+        (alone,) = each_attribute(truth[["colour"]], bad[["colour"]], measure=measure)
+        usual = over_attributes(truth[["colour"]], bad[["colour"]], measure=measure, n=4000)
+        assert list(alone) == pytest.approx(list(usual), abs=1e-3)
+    rng = np.random.default_rng(1)
+    many = pd.DataFrame(rng.choice(["a", "b"], (200, 11)))
+    guesses = many.where(rng.random(many.shape) < 0.8, rng.choice(["a", "b"], many.shape))
+    guesses[10] = many[10]
+    together = each_attribute(many, guesses)
+    each = [helpers.metrics.kappa(many[k], guesses[k], n=4000) for k in many]
+    assert [e.value for e in together] == pytest.approx([e.value for e in each])
+    assert all(wide.low < e.low and wide.high > e.high for wide, e in zip(together[:10], each[:10], strict=True))
+    assert list(together[10]) == [1, 1, 1] and together[10].note.startswith("all 200")
+    nothing = each_attribute(many, guesses, against=guesses)
+    assert all(list(gap) == [0, 0, 0] for gap in nothing)
+
+
+def test_intervals_that_hold_together_miss_no_attribute_in_most_samples():
+    """Ten measures whose true value is known: all ten are inside in about 95 samples of 100."""
+    rng, inside = np.random.default_rng(2), []
+    for _ in range(40):
+        truth = pd.DataFrame(rng.choice(["a", "b"], (150, 10)))
+        said = truth.where(rng.random(truth.shape) < 0.7, np.where(truth == "a", "b", "a"))
+        together = each_attribute(truth, said, measure="accuracy", n=500)
+        inside.append(all(e.low <= 0.7 <= e.high for e in together))
+    assert np.mean(inside) > 0.8
+
+
 def test_within_a_group_only_its_own_cells_count(readings):
     truth, good, bad = readings
     groups = np.repeat(["x", "y"], 100)
@@ -80,6 +117,8 @@ def test_what_cannot_be_compared_is_refused(readings):
         over_attributes(truth, good, groups=np.full(200, "x"), pairs=[("z", "size")])
     with pytest.raises(ValueError, match="measure must be one of"):
         over_attributes(truth, good, measure="beauty")
+    with pytest.raises(ValueError, match="measure must be one of"):
+        each_attribute(truth, good, measure="beauty")
     with pytest.raises(ValueError, match="same columns"):
         over_attributes(truth, good[["colour", "size"]])
     with pytest.raises(ValueError, match="value is missing"):

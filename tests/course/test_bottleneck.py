@@ -136,3 +136,18 @@ def test_no_classifier_beats_the_best_possible():
         helpers.course.best_possible(answers.astype(float).where(answers == 1), ["a", "a", "b", "c", "b"])
     with pytest.raises(ValueError, match="missing"):
         helpers.course.best_possible(answers, ["a", "a", "b", "c", None])
+
+
+def test_lists_are_a_sample_and_images_are_too():
+    rng = np.random.default_rng(0)
+    shares = np.r_[np.full(20, 0.9), np.full(20, 0.5)]  # lists differ much more than images do
+    first, second = (rng.random((40, 300)) < shares[:, None] for _ in range(2))
+    gap = helpers.course.lists_difference(first, second)
+    assert gap.value == pytest.approx(first.mean() - second.mean()) and gap.low < 0 < gap.high and gap.count == 300
+    images_alone = helpers.bootstrap_mean(first.mean(0) - second.mean(0))
+    assert gap.high - gap.low > 3 * (images_alone.high - images_alone.low)
+    alike = helpers.course.lists_difference(first[:1], second[:1])  # one list of each kind: only images vary
+    paired = helpers.bootstrap_mean(first[0].astype(float) - second[0])
+    assert list(alike) == pytest.approx(list(paired), abs=0.02)
+    with pytest.raises(ValueError, match=r"same images, not empty: \(40, 300\) and \(40, 200\)"):
+        helpers.course.lists_difference(first, second[:, :200])
