@@ -148,8 +148,8 @@ def test_chests(tmp_path):
     assert not CELLS.search(text_of(tmp_path / "report.html"))
 
 
-def test_without_a_domain_the_table_is_the_domain(skin):
-    found = run(skin, skin.parent / "table.csv", title=5)
+def test_without_a_domain_the_table_is_the_domain(skin, tmp_path):
+    found = run(skin, skin.parent / "table.csv", title=5, out=tmp_path / "r.html")
     assert set(found.domain.classes) == {"nevus", "melanoma", "basal cell carcinoma"}
     assert set(found.domain.concepts) == {"blue whitish veil", "Irregular streaks"}
     assert found.domain.templates == ("{}",)

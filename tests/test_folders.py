@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import helpers
-from helpers.datasets import concept_columns
+from helpers.datasets import concept_columns, mask_folder
 
 CASES = Path(__file__).parent / "cases" / "tables"
 
@@ -364,7 +364,7 @@ def test_arguments_of_another_kind(folder):
         with pytest.raises(TypeError, match=f"folder is a {type(place).__name__}"):
             helpers.image_folder(place)
         with pytest.raises(TypeError, match=f"folder is a {type(place).__name__}"):
-            helpers.mask_folder(folder, place)
+            mask_folder(folder, place)
 
 
 def test_every_collected_case_is_in_a_test():
