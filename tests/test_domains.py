@@ -216,6 +216,14 @@ def test_columns_that_are_not_read_are_told(tmp_path):
         Domain.from_table(pd.DataFrame({("concept", "x"): ["veil"]}))
 
 
+def test_it_is_written_as_every_file_is(skin, tmp_path):
+    """Beside its place and then renamed, into a folder that is made, and told where that cannot be."""
+    skin.to_yaml(tmp_path / "new" / "skin.yaml")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["skin.yaml"]
+    with pytest.raises(ValueError, match="'new' is a folder"):
+        skin.to_yaml(tmp_path / "new")
+
+
 def test_a_name_that_is_null():
     with pytest.raises(ValueError, match="name"):
         Domain.of({"name": None, "classes": ["a"]})

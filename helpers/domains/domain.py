@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..files import read_table, stripped
+from ..files import read_table, stripped, write_text
 from ..labels import words_of
 
 SHIPPED = Path(__file__).parent
@@ -258,8 +258,7 @@ class Domain:
         """The domain as YAML, which `from_yaml` reads back equal; written to `file` if one is given."""
         text: str = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
         if file is not None:
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            Path(file).write_text(text, encoding="utf-8")
+            write_text(file, text)
         return text
 
     # --- and to look things up ---
