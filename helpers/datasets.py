@@ -7,7 +7,7 @@ import posixpath
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -191,7 +191,8 @@ def mask_folder(
             than its picture; a mask in colours, or of more than two values (a JPEG's, for one) without `values`; one
             that covers its whole picture; a value that no mask holds; pictures of several sizes without `size`.
     """
-    paths, found = _masked(Path(images), Path(masks), suffix)
+    images, masks = _folder(images), _folder(masks)
+    paths, found = _masked(images, masks, suffix)
     rows: dict[str, list[np.ndarray]] = {part: [] for part in values or {"mask": 0}}
     held: set[int] = set()
     for path, file in zip(paths, found, strict=True):
@@ -226,7 +227,7 @@ def mask_folder(
         raise ValueError("The pictures are of several sizes. Say to which their masks are brought: size=(384, 384).")
     stacked = Masks({part: np.stack(masks_) for part, masks_ in rows.items()})
     if empty := sum(int((~mask.any((1, 2))).sum()) for mask in stacked.values()):
-        warnings.warn(f"{Path(masks).name}: {empty} masks are empty.", stacklevel=2)
+        warnings.warn(f"{masks.name}: {empty} masks are empty.", stacklevel=2)
     files = [path.relative_to(images).as_posix() for path in paths]
     table = pd.DataFrame({"id": [posixpath.splitext(file)[0] for file in files], "file": files})
     return Atlas(table, Images(paths), stacked)
@@ -234,7 +235,7 @@ def mask_folder(
 
 def _masked(images: Path, masks: Path, suffix: str) -> tuple[list[Path], list[Path]]:
     """The pictures of a folder, and the mask of each."""
-    listed = _list_pictures(masks, None)[0]
+    listed = list_pictures(masks)[0]
     by_key: dict[str, Path] = {}
     for file in listed:
         if not file.stem.endswith(suffix):
@@ -246,7 +247,7 @@ def _masked(images: Path, masks: Path, suffix: str) -> tuple[list[Path], list[Pa
     own = set(by_key.values()) if masks.resolve() == images.resolve() else set()
     if own and not suffix:
         raise ValueError("Pictures and masks lie in one folder: say how the masks' names end, suffix='_mask'.")
-    paths = [path for path in _list_pictures(images, None)[0] if path not in own]
+    paths = [path for path in list_pictures(images)[0] if path not in own]
     keys = [_key(path.relative_to(images).with_suffix("").as_posix()) for path in paths]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
@@ -308,9 +309,17 @@ def image_folder(
             the result's; rows whose files are not there, or are there and no pictures that we read (they are listed);
             labels of which two are the same words, or that `names` lacks.
     """
-    folder = Path(folder)
+    if not isinstance(labels, (str, os.PathLike, type(None))):
+        raise TypeError(
+            f"labels is a {type(labels).__name__}: give the file of the table. A DataFrame becomes one with "
+            'table.to_csv("labels.csv", index=False).'
+        )
+    if names is not None and not isinstance(names, Mapping):
+        raise TypeError(f"names is a {type(names).__name__}: give a mapping, such as {{0: 'nevus', 1: 'melanoma'}}.")
+    folder = _folder(folder)
+    text_columns = [text_columns] if isinstance(text_columns, str) else list(text_columns)
     table_file = None if labels is None or labels == "folders" else Path(labels)
-    paths, left_out = _list_pictures(folder, table_file)
+    paths, left_out = list_pictures(folder, table_file)
     files = [path.relative_to(folder).as_posix() for path in paths]
     table = pd.DataFrame({"path": pd.Series(paths, dtype=object), "file": pd.Series(files, dtype=object)})
     if table_file is not None:
@@ -319,7 +328,7 @@ def image_folder(
         for column in truth.columns.drop(file_column):
             values = pd.Series(np.nan, index=table.index, dtype=object)
             values.iloc[rows] = truth[column].to_numpy()
-            table[column] = values if column in text_columns else _concept(values)
+            table[column] = values if column in text_columns else as_concept(values)
     elif labels is not None:
         table["label"] = pd.Series(_folder_labels(folder, files), dtype=object)
     if names is not None:
@@ -337,8 +346,38 @@ def concept_columns(table: pd.DataFrame) -> list[str]:
     return [column for column in numbers.columns if numbers[column].dropna().isin((0, 1)).all()]
 
 
-def _list_pictures(folder: Path, table: Path | None) -> tuple[list[Path], str]:
-    """The pictures in and below a folder, sorted, and in words what else was there."""
+def _folder(folder: Any) -> Path:
+    if not isinstance(folder, (str, os.PathLike)) or isinstance(folder, bytes):
+        raise TypeError(f"folder is a {type(folder).__name__}: give the path of a folder of pictures.")
+    return Path(folder)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's ending is one of those that we read."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def list_pictures(
+    folder: Path,
+    table: Path | None = None,
+    *,
+    wanted: Callable[[Path], bool] = is_picture,
+    endings: Sequence[str] = IMAGE_SUFFIXES,
+) -> tuple[list[Path], str]:
+    """The pictures in and below a folder, and in words what else was there.
+
+    Args:
+        folder: links below it are followed, a circle of them once.
+        table: a file in it that does not count as something else.
+        wanted: tells a picture from other files.
+        endings: what a message says that there might be.
+
+    Returns:
+        (paths, sorted; what was left out, counted by ending, "" for nothing).
+
+    Raises:
+        ValueError: no such folder, no picture in it, or a folder that may not be read.
+    """
     name = repr(folder.name or str(folder))
     try:
         if not folder.exists():
@@ -369,12 +408,13 @@ def _list_pictures(folder: Path, table: Path | None) -> tuple[list[Path], str]:
         hidden = any(part.startswith(".") for part in where.relative_to(folder).parts)
         for file in files:
             path = where / file
-            picture = path.suffix.lower() in IMAGE_SUFFIXES
+            picture = wanted(path)
             if hidden or file.startswith("."):  # ._a.jpg is macOS', .ipynb_checkpoints/ Jupyter's
                 other["hidden (its name, or its folder's, begins with a dot)"] += picture
             elif not picture:
                 is_table = table is not None and table.exists() and path.exists() and path.samefile(table)
-                other[path.suffix.lower() or "without an ending"] += not is_table
+                numbered = path.suffix[1:].isdigit()  # 1.2.840.113619.2, as DICOM files are called
+                other[path.suffix.lower() if path.suffix and not numbered else "without an ending"] += not is_table
             elif path.exists() and not path.is_file():
                 other["no regular file"] += 1
             else:
@@ -382,7 +422,7 @@ def _list_pictures(folder: Path, table: Path | None) -> tuple[list[Path], str]:
     left_out = ", ".join(f"{count} × {printable(kind)}" for kind, count in sorted(other.items()) if count)
     if not paths:
         there = f"; there: {left_out}" if left_out else ""
-        raise ValueError(f"{name}: no images in this folder{there}. Known endings: {', '.join(IMAGE_SUFFIXES)}.")
+        raise ValueError(f"{name}: no images in this folder{there}. Known endings: {', '.join(endings)}.")
     doubles = len(paths) - len({os.path.realpath(path) for path in paths})
     if doubles:
         warnings.warn(f"{name}: {doubles} pictures are listed twice, since links lead to them.", stacklevel=3)
@@ -452,8 +492,8 @@ def _key(name: str) -> str:
 TRUE_FALSE = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 
 
-def _concept(values: pd.Series) -> pd.Series:
-    """The column as numbers where all that it holds is 0, 1, true and false; else as it is."""
+def as_concept(values: pd.Series) -> pd.Series:
+    """A column of text as numbers where all that it holds is 0, 1, true and false; else as it is."""
     numbers = values.dropna().str.lower().map(TRUE_FALSE)
     return numbers.reindex(values.index).astype(float) if len(numbers) and numbers.notna().all() else values
 
@@ -480,6 +520,9 @@ SPLITS = {"train", "training", "learn", "val", "valid", "validation", "dev", "te
 def _renamed(table: pd.DataFrame, names: Mapping[Any, str]) -> pd.Series:
     if "label" not in table:
         raise ValueError("names= renames labels, but there is no column 'label'. Give labels, or leave names out.")
+    for label, name in names.items():
+        if not isinstance(name, str) or not stripped(name):
+            raise ValueError(f"names= gives {name!r} for the label {label!r}. Write the class in words.")
     words = {stripped(str(label)): name for label, name in names.items()}
     if lacking := sorted(set(table["label"].dropna()) - set(words)):
         raise ValueError(f"names= has no name for the label {lacking[0]!r}. It has: {', '.join(map(repr, words))}.")

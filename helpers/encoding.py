@@ -33,7 +33,8 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from .conceptclip import ConceptCLIPImageProcessor
-from .conceptclip.processing_conceptclip import text_list
+from .conceptclip.image_processing_conceptclip import checked_window
+from .conceptclip.processing_conceptclip import check_prompt, text_list
 from .files import beside
 from .images import ImageError, as_image_list, image_names, read_image
 from .loading import evaluating, unwrap
@@ -86,12 +87,12 @@ class TextEncodings:
         inside = (begins < end) & (ends > start) & ~self.special[n]
         found = inside.nonzero().flatten().tolist()
         if not found:
-            words = self.texts[n][start:end]
+            words = _short(self.texts[n][start:end])
             cause = "it was cut off" if self.truncated[n] else "there are no pieces for it"
-            raise ValueError(f"No token of texts[{n}] belongs to {words!r}: {cause}. Shorten the prompt or the span.")
+            raise ValueError(f"No token of texts[{n}] belongs to {words}: {cause}. Shorten the prompt or the span.")
         if self.truncated[n] and int(ends.max()) < len(self.texts[n][:end].rstrip()):
-            words = self.texts[n][start:end]
-            raise ValueError(f"texts[{n}] was cut inside {words!r}. Put the phrase nearer to the start of the prompt.")
+            words = _short(self.texts[n][start:end])
+            raise ValueError(f"texts[{n}] was cut inside {words}. Shorten it, or put it nearer to the prompt's start.")
         return found
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -211,13 +212,17 @@ def encode_texts(
     if not texts:
         raise ValueError("No texts were given: pass at least one prompt.")
     for n, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{n}] is a {type(text).__name__}, not a string.")
+        check_prompt(text, f"texts[{n}]")
         if not text.strip():
             raise ValueError(f"texts[{n}] is empty: there is nothing to encode. Leave it out or write a phrase.")
         for token in processor.tokenizer.all_special_tokens:
             if token in text:
-                raise ValueError(f"texts[{n}] holds {token}, which is a command to the tokenizer: leave it out.")
+                raise ValueError(
+                    f"texts[{n}], {_short(text)}, holds {token}, a command to the tokenizer. Leave that out."
+                )
+    for name, length in (("max_length", max_length), ("pad_to", pad_to)):
+        if length is not None:
+            check_whole(length, name)
     dtype, kind = _dtype(dtype), _tokens_kind(tokens)
     tokenizer = processor.tokenizer
     if not tokenizer.is_fast:
@@ -278,6 +283,11 @@ def encode_texts(
         unknown=unknown,
         projected=kind != "unprojected",
     )
+
+
+def _short(text: str) -> str:
+    """A text in quotes for a message, its end left out where it is long."""
+    return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
 def _warn_of_texts(texts: Any, lengths: Any, truncated: Any, unknown: Any, words: Any, limit: Any) -> None:
@@ -404,7 +414,7 @@ def iter_image_encodings(
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(torch.get_num_threads(), cores)
-    _whole(workers, "workers")
+    check_whole(workers, "workers")
     model = unwrap(model)
     images = images if _is_loader(images) else as_image_list(images)
     kind, out, grid = _tokens_kind(tokens), _dtype(dtype), model.config.grid
@@ -514,8 +524,8 @@ def _steps_of(
         if pixels_are is not None:
             raise ValueError(f"pixels_are is for ConceptCLIP's own processor, not {type(processor).__name__}.")
         return partial(_by_another, processor, window), torch.cat
-    window = ours.window if window is None else tuple(window)
-    ours.check(do_resize=ours.do_resize, size=ours.size, window=window, crop=ours.do_center_crop, pad=ours.do_pad)
+    window = checked_window(ours.window if window is None else window)
+    ours.check(do_resize=ours.do_resize, size=ours.size, crop=ours.do_center_crop, pad=ours.do_pad)
     mean, std = (ours.image_mean, ours.image_std) if ours.do_normalize else (None, None)
     one = {"size": ours.size if ours.do_resize else None, "resample": ours.resample, "window": window, "fast": fast}
     scaled = partial(ours.scaled, mean=mean, std=std, pixels_are=pixels_are, **one)
@@ -807,12 +817,13 @@ def _save(encodings: Any, path: Any, kind: str, extra: dict) -> Path:
 
 def check_options(batch_size: Any, on_error: Any = "raise") -> None:
     """Refuses, before any work, a number of images at a time and a way with failures that there is not."""
-    _whole(batch_size, "batch_size")
+    check_whole(batch_size, "batch_size")
     if on_error not in ("raise", "report"):
         raise ValueError(f"on_error must be 'raise' or 'report', not {on_error!r}.")
 
 
-def _whole(value: Any, name: str) -> None:
+def check_whole(value: Any, name: str) -> None:
+    """Refuses what is no whole number from 1 on."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}.")
 

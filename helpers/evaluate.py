@@ -23,7 +23,7 @@ from . import metrics, plots
 from .datasets import concept_columns, image_folder
 from .domains import Domain
 from .encoding import iter_image_encodings
-from .files import write_csv
+from .files import check_place, write_csv
 from .images import as_shown
 from .labels import class_names, folds, own_groups
 from .loading import load, unwrap
@@ -65,9 +65,7 @@ class Evaluation:
 
     def write(self, out: str | os.PathLike[str]) -> list[Path]:
         """Write the report, and beside it the two tables that it rests on; the three paths."""
-        page = Path(out)
-        beside = [page.with_name(f"{page.stem}-{name}.csv") for name in ("pictures", "numbers")]
-        page.parent.mkdir(parents=True, exist_ok=True)
+        page, *beside = _files_of(out)
         note = f"The numbers of this page are in {beside[1].name}, the pictures that they rest on in {beside[0].name}."
         sections = {**self.sections, "Where every number stands": [note]}
         return [
@@ -75,6 +73,16 @@ class Evaluation:
             write_csv(beside[0], self.pictures),
             write_csv(beside[1], self.numbers),
         ]
+
+
+def _files_of(out: str | os.PathLike[str]) -> list[Path]:
+    """The files of a report: the page, the table of pictures, the table of numbers."""
+    if not isinstance(out, (str, os.PathLike)):
+        raise TypeError(f"out is a {type(out).__name__}: give the name of a file, such as 'report.html'.")
+    page = Path(out)
+    if not page.name:
+        raise ValueError(f"out is {os.fspath(out)!r}: give the name of a file, such as 'report.html'.")
+    return [page, *(page.with_name(f"{page.stem}-{name}.csv") for name in ("pictures", "numbers"))]
 
 
 def evaluate_folder(
@@ -120,6 +128,13 @@ def evaluate_folder(
             picture that can be read.
     """
     domain = None if domain is None else Domain.of(domain)
+    if not isinstance(unit, (str, type(None))):
+        raise TypeError(f"unit is a {type(unit).__name__}: name one column of the table.")
+    if out is not None:  # before the work, not after it
+        for file in _files_of(out):
+            check_place(file)
+            if isinstance(table, (str, os.PathLike)) and os.path.realpath(table) == os.path.realpath(file):
+                raise ValueError(f"{file.name!r} is the table, and the report would be written over it. Name another.")
     if (model is None) != (processor is None):
         raise ValueError("Give model and processor together, or neither.")
     texts = dict.fromkeys(["group", "label", *([unit] if unit else []), *(domain.units if domain else ())])
@@ -172,7 +187,8 @@ def evaluate_folder(
 def _unit(frame: pd.DataFrame, unit: str | None, domain: Domain | None) -> str | None:
     own = [column for column in frame.columns if column not in ("path", "file", "label")]
     if unit is not None and unit not in own:
-        raise ValueError(f"There is no column {unit!r} to keep together. The table has: {', '.join(map(repr, own))}.")
+        there = ", ".join(map(repr, own)) or "no column for it"
+        raise ValueError(f"There is no column {unit!r} to keep together. The table has: {there}.")
     if unit is None:
         unit = next((column for column in ("group", *(domain.units if domain else ())) if column in own), None)
     return unit if unit and frame[unit].notna().any() else None

@@ -25,7 +25,7 @@ from torch import nn
 
 from helpers.conceptclip import ConceptCLIPModel, ConceptCLIPProcessor
 from helpers.conceptclip.modeling_conceptclip import SCALARS
-from helpers.loading import load
+from helpers.loading import load, unwrap
 from helpers.settings import SEED, quiet
 
 __all__ = ["OPSET", "TOLERANCE", "export"]
@@ -82,18 +82,26 @@ def export(
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is missing.
+        TypeError: a model or processor of another kind.
         ValueError: another dtype, device or opset; a folder with something in it; outputs that differ by more than
             `TOLERANCE`.
     """
     _check_packages()
+    model = unwrap(model)
+    if not isinstance(model, ConceptCLIPModel):
+        raise TypeError(
+            f"model is a {type(model).__name__}, whose parts are not known here. Load it with helpers.load()."
+        )
+    if not isinstance(processor, ConceptCLIPProcessor):
+        raise TypeError(f"processor is a {type(processor).__name__}. Pass what helpers.load() returns second.")
     weight = model.text_projection.weight
     if weight.dtype != torch.float32 or weight.device.type != "cpu":
         raise ValueError(
             f"The model is {weight.dtype} on {weight.device}; ONNX is written from float32 on the CPU. Load it with "
             'helpers.load(folder, device="cpu", dtype="float32").'
         )
-    if opset < 18:
-        raise ValueError(f"opset is {opset}; torch writes 18 and newer. Leave it out for {OPSET}.")
+    if not isinstance(opset, int) or opset < 18:
+        raise ValueError(f"opset is {opset!r}; torch writes 18 and newer. Leave it out for {OPSET}.")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder.name} is there and not empty. Name a new folder.")

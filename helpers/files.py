@@ -70,7 +70,7 @@ def read_table(file: str | os.PathLike, *, key: str | None = None) -> pd.DataFra
     """
     file = Path(file)
     name = repr(file.name)
-    rows = _rows(_text(file, name), key, name)
+    rows = _rows(read_text(file), key, name)
     head = next((cells for _, cells in rows if any(cells)), None)
     if head is None:
         raise ValueError(f"{name}: the table is empty. It needs the columns' names in its first row.")
@@ -110,17 +110,23 @@ def _first(values: list[str]) -> str:
     return next(value for value in values if value)
 
 
-def _text(file: Path, name: str) -> str:
+def read_text(file: Path) -> str:
+    """The text of a file in UTF-8 or in UTF-16 with its mark; bytes that are none stay as surrogates.
+
+    Raises:
+        ValueError: no such file; a folder, a workbook or another file that is no text.
+    """
+    name = repr(file.name)
     try:
         if file.is_dir():
-            raise ValueError(f"{name}: there, but it is a folder. Give the CSV itself.")
+            raise ValueError(f"{name}: there, but it is a folder. Give the file itself.")
         if not file.exists():
             raise ValueError(f"{name}: no such file. Check the path.")
         data = file.read_bytes() if file.is_file() else None
     except OSError as error:
         raise ValueError(f"{name}: there, but it cannot be read ({error.strerror}). Check its permissions.") from error
     if data is None:
-        raise ValueError(f"{name}: there, but it is no regular file. Give a CSV.")
+        raise ValueError(f"{name}: there, but it is no regular file. Give a text file.")
     if file.suffix.lower() in WORKBOOKS or data.startswith(_PACKED):
         raise ValueError(
             f"{name}: there, but a workbook or a packed file, which is not read. Save the sheet as “CSV UTF-8”."
@@ -129,9 +135,9 @@ def _text(file: Path, name: str) -> str:
         try:
             return data.decode("utf-16")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name}: cannot be read as a CSV ({error}). Save it as “CSV UTF-8”.") from error
+            raise ValueError(f"{name}: cannot be read as UTF-16 ({error}). Save it as UTF-8.") from error
     if b"\0" in data:
-        raise ValueError(f"{name}: there, but not a table of text. Save it as “CSV UTF-8”.")
+        raise ValueError(f"{name}: there, but no text. Save it as UTF-8 (a table: “CSV UTF-8”).")
     return data.decode("utf-8-sig", "surrogateescape")
 
 
@@ -176,6 +182,24 @@ def _rows(text: str, key: str | None, name: str) -> list[tuple[int, list[str]]]:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
+def _begin(file: Path) -> tuple[Path, int]:
+    """An empty file beside `file`, and the permissions that it is to have in the end."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise ValueError(f"{file.name!r} is a folder. Give the name of a file in it.")
+        unfinished = file.parent / f".{uuid.uuid4().hex}.part"
+        unfinished.touch(exist_ok=False)
+        return unfinished, stat.S_IMODE((file if file.exists() else unfinished).stat().st_mode)
+    except OSError as error:
+        raise ValueError(f"{file.name!r} cannot be written there ({error.strerror}). Choose another folder.") from error
+
+
+def check_place(file: str | os.PathLike) -> None:
+    """Refuse at once, as `beside` would after the work, a place that cannot be written to."""
+    _begin(Path(os.path.realpath(file)))[0].unlink()
+
+
 @contextmanager
 def beside(file: str | os.PathLike) -> Iterator[Path]:
     """A path to write to, that becomes `file` when all went well: others see the old file or the new one, never half.
@@ -187,15 +211,7 @@ def beside(file: str | os.PathLike) -> Iterator[Path]:
         ValueError: that place cannot be written to.
     """
     file = Path(os.path.realpath(file))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_dir():
-            raise ValueError(f"{file.name!r} is a folder. Give the name of a file in it.")
-        unfinished = file.parent / f".{uuid.uuid4().hex}.part"
-        unfinished.touch(exist_ok=False)
-        mode = stat.S_IMODE((file if file.exists() else unfinished).stat().st_mode)
-    except OSError as error:
-        raise ValueError(f"{file.name!r} cannot be written there ({error.strerror}). Choose another folder.") from error
+    unfinished, mode = _begin(file)
     try:
         yield unfinished
         try:

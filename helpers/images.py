@@ -14,7 +14,7 @@ import struct
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -72,6 +72,11 @@ def as_image_list(images: Any) -> list:
             )
         images = [images] if alone else list(images)
     else:
+        if isinstance(images, (bytes, Mapping, set, frozenset)) or getattr(images, "ndim", 1) != 1:
+            raise ValueError(
+                f"images is a {type(images).__name__}, of which it is not clear what the images are, or in which "
+                'order. Pass a list of them; of a table, table["path"].'
+            )
         try:
             images = list(images)
         except TypeError as error:

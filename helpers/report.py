@@ -53,6 +53,7 @@ def report_html(title: str, sections: Mapping[str, object], *, note: str = NOTE)
     Raises:
         ValueError: a part of another kind, named by its section.
     """
+    title = str(title)
     body = [f"<h1>{escape(title)}</h1>"] + ([f'<p class="note">{escape(note)}</p>'] if note else [])
     for heading, parts in sections.items():
         body.append(f"<h2>{escape(str(heading))}</h2>")

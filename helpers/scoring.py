@@ -136,15 +136,30 @@ def class_vectors(
         ValueError: as `domains.wordings` says of classes that no model could tell apart.
     """
     words, domain = _asked(classes, None, "classes")
-    return _ensemble(model, processor, words.values(), _several(templates, domain.templates if domain else None))
+    templates = _several(templates, domain.templates if domain else None)
+    return _ensemble(model, processor, list(words.values()), templates, words)
 
 
-def _ensemble(model: Any, processor: Any, groups: Any, templates: Sequence[str]) -> torch.Tensor:
-    """The mean direction of each group of phrases in all templates: float32 [K, D], unit length."""
-    groups = [list(group) for group in groups]
+def _ensemble(
+    model: Any, processor: Any, groups: Sequence[Sequence[str]], templates: Sequence[str], names: Iterable[str] = ()
+) -> torch.Tensor:
+    """The mean direction of each group of phrases in all templates: float32 [K, D], unit length.
+
+    Groups with names must differ in what the tokenizer makes of them: letters that its vocabulary lacks are all [UNK],
+    and what stands behind the last position is cut off.
+    """
     prompts = [fill(template, phrase)[0] for group in groups for phrase in group for template in templates]
-    features = encode_texts(model, processor, prompts).features
-    return prototypes(features.split([len(group) * len(templates) for group in groups]))
+    encoded = encode_texts(model, processor, prompts)
+    sizes = [len(group) * len(templates) for group in groups]
+    seen: dict[tuple, str] = {}
+    for name, rows in zip(names, encoded.input_ids.split(sizes), strict=False):
+        other = seen.setdefault(tuple(map(tuple, rows.tolist())), name)
+        if other != name:
+            raise ValueError(
+                f"{other[:40]!r} and {name[:40]!r} become the same pieces, since this model's vocabulary lacks their "
+                "letters or they are too long. Word one of them otherwise."
+            )
+    return prototypes(encoded.features.split(sizes))
 
 
 def prototypes(groups: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -250,7 +265,7 @@ def zero_shot(
     _check_recipe(recipe, RECIPES)
     check_top(top)
     s = scales(model)
-    global_vectors = _ensemble(model, processor, words.values(), templates)
+    global_vectors = _ensemble(model, processor, list(words.values()), templates, words)
     local_vectors = concept_vectors(model, processor, words, template=templates) if alpha else None
 
     def score(part: ImageEncodings) -> torch.Tensor:
@@ -347,7 +362,7 @@ def annotate(
     check_top(top)
     s = scales(model)
     denials = _denials(references, words)
-    positive = _ensemble(model, processor, words.values(), templates)
+    positive = _ensemble(model, processor, list(words.values()), templates, words)
     negative = _ensemble(model, processor, denials, ("{}",)) if denials else None
     local_positive = local_negative = None
     if alpha:

@@ -6,7 +6,7 @@ the joint space: `text_proj` and `image_proj` have been applied, or the comparis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,16 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import map_coordinates
 
-from .encoding import ImageEncodings, TextEncodings, encode_texts, iter_image_encodings, joint_tokens
+from .conceptclip.processing_conceptclip import text_list
+from .domains import Domain
+from .encoding import (
+    ImageEncodings,
+    TextEncodings,
+    check_options,
+    encode_texts,
+    iter_image_encodings,
+    joint_tokens,
+)
 from .loading import unwrap
 from .settings import without_autocast
 from .store import StoredEncodings
@@ -80,6 +89,9 @@ def fill(template: str, phrase: str) -> tuple[str, tuple[int, int]]:
     Raises:
         ValueError: the template has not exactly one {}; the phrase is empty.
     """
+    for name, text in (("template", template), ("phrase", phrase)):
+        if not isinstance(text, str):
+            raise ValueError(f"The {name} {text!r} is a {type(text).__name__}, not a text. Write it in words.")
     if template.count("{}") != 1:
         raise ValueError(f"The template {template!r} must have exactly one {{}}, the place of the phrase.")
     phrase = phrase.strip()
@@ -138,10 +150,14 @@ def span_vector(encodings: TextEncodings, n: int, phrase: Any, *, offset: int = 
     return tokens[n, positions].float().mean(0)
 
 
+def _listed(texts: Any, name: str) -> list:
+    return [texts] if isinstance(texts, str) else text_list(texts, name)
+
+
 def concept_vectors(
     model: Any,
     processor: Any,
-    phrases: Sequence[str | Sequence[str]] | dict[str, Any],
+    phrases: Sequence[str | Sequence[str]] | Mapping[str, Any],
     *,
     template: str | Sequence[str] = "{}",
     offset: int = 0,
@@ -160,10 +176,9 @@ def concept_vectors(
     Returns:
         float32 [K, D], unit length.
     """
-    groups = [
-        [p] if isinstance(p, str) else list(p) for p in (phrases.values() if isinstance(phrases, dict) else phrases)
-    ]
-    templates = [template] if isinstance(template, str) else list(template)
+    entries = list(phrases.values()) if isinstance(phrases, Mapping) else _listed(phrases, "phrases")
+    groups = [_listed(entry, f"phrases[{n}]") for n, entry in enumerate(entries)]
+    templates = _listed(template, "template")
     if not groups or not templates or not all(groups):
         raise ValueError("Give at least one phrase for each concept, and at least one template.")
     filled = [fill(t, phrase) for group in groups for phrase in group for t in templates]
@@ -480,6 +495,7 @@ def concept_maps(
     phrases: Any,
     *,
     template: str | Sequence[str] = "{}",
+    window: tuple[float, float] | None = None,
     batch_size: int = 32,
     progress: bool = False,
 ) -> torch.Tensor:
@@ -488,9 +504,10 @@ def concept_maps(
     Args:
         model, processor: from `helpers.load`.
         images: as in `encode_images`; or ImageEncodings with tokens, when the pictures are encoded already.
-        phrases: K phrases, a dict name -> synonyms, or concept vectors [K, D] that exist already.
+        phrases: K phrases, a dict name -> synonyms, a Domain (its concepts), or concept vectors [K, D] that exist
+            already.
         template: what stands around a phrase in its prompt, with one {}; or several.
-        batch_size, progress: as in `encode_images`.
+        window, batch_size, progress: as in `encode_images`.
 
     Returns:
         float32 [B, K, h, w], cosines in [-1, 1].
@@ -499,12 +516,14 @@ def concept_maps(
         ValueError: images encoded without tokens or with unprojected ones; and as in `encode_images`.
     """
     vectors = phrases
+    check_options(batch_size)
     if not isinstance(phrases, torch.Tensor):
-        phrases = [phrases] if isinstance(phrases, str) else phrases
+        phrases = phrases.concepts if isinstance(phrases, Domain) else phrases
         vectors = concept_vectors(model, processor, phrases, template=template)
     if isinstance(images, ImageEncodings):
         return cosine_maps(joint_tokens(usable(model, images, tokens=True)), vectors, images.grid)
-    batches = iter_image_encodings(model, processor, images, batch_size=batch_size, tokens=True, progress=progress)
+    options: dict[str, Any] = {"batch_size": batch_size, "window": window, "progress": progress}
+    batches = iter_image_encodings(model, processor, images, tokens=True, **options)
     return torch.cat([cosine_maps(part.tokens, vectors, part.grid) for part in batches])
 
 

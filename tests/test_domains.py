@@ -206,3 +206,24 @@ def test_tables_as_people_save_them(tmp_path, text):
 def test_a_data_frame_with_a_column_twice():
     with pytest.raises(ValueError, match="concept"):
         Domain.from_table(pd.DataFrame([["a", "b"]], columns=["concept", "concept"]))
+
+
+def test_columns_that_are_not_read_are_told(tmp_path):
+    (tmp_path / "skin.csv").write_text("concept,synonyms\nveil,blue veil\n")
+    with pytest.warns(UserWarning, match="'synonyms'"):
+        assert Domain.of(tmp_path / "skin.csv").concepts == {"veil": ("veil",)}
+    with pytest.raises(ValueError, match="several rows of columns"):
+        Domain.from_table(pd.DataFrame({("concept", "x"): ["veil"]}))
+
+
+def test_it_is_written_as_every_file_is(skin, tmp_path):
+    """Beside its place and then renamed, into a folder that is made, and told where that cannot be."""
+    skin.to_yaml(tmp_path / "new" / "skin.yaml")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["skin.yaml"]
+    with pytest.raises(ValueError, match="'new' is a folder"):
+        skin.to_yaml(tmp_path / "new")
+
+
+def test_a_name_that_is_null():
+    with pytest.raises(ValueError, match="name"):
+        Domain.of({"name": None, "classes": ["a"]})

@@ -21,6 +21,7 @@ from small_model import make_model, make_processor
 
 import helpers
 from helpers.encode import Options, into_store, list_items
+from helpers.encode.__main__ import parser
 from helpers.encode.sources import dicom_pixels, read
 from helpers.store import Store
 
@@ -83,13 +84,113 @@ def test_sources_that_are_none(tmp_path):
     (tmp_path / "table.csv").write_text("name,label\na.png,1\n")
     (tmp_path / "twice.txt").write_text("a.png\na.png\n")
     (tmp_path / "broken.tar").write_bytes(b"no tar")
-    for source, named in (("empty", "empty"), ("table.csv", r"table\.csv"), ("twice.txt", r"twice\.txt.*a\.png")):
+    for source, named in (
+        ("empty", "empty"),
+        ("not there", "not there"),
+        ("table.csv", r"table\.csv"),
+        ("twice.txt", r"twice\.txt.*a\.png"),
+    ):
         with pytest.raises(ValueError, match=named):
             list_items(tmp_path / source)
     with pytest.raises(ValueError, match=r"broken\.tar"):
         list_items(tmp_path / "broken.tar")
     with pytest.raises(ValueError, match=r"a\.png.*empty"):
         list_items([tmp_path / "a.png"], root=tmp_path / "empty")
+
+
+def test_tables_and_lists_are_read_as_text(tmp_path):
+    """pandas made numbers of patients, NaN of "None", and of semicolons one column."""
+    for k, name in enumerate("abc"):
+        picture(k).save(tmp_path / f"{name}.png")
+    text = "file;group;veil;label;size\na.png;007;1;NA;1,5\nb.png;;0;None;2,5\nc.png;7;;;\n"
+    for data in (text.encode(), text.encode("utf-16"), b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()):
+        (tmp_path / "t.csv").write_bytes(data)
+        items = list_items(tmp_path / "t.csv")
+        assert [Path(item.path).name for item in items] == ["a.png", "b.png", "c.png"]
+        assert [tuple(item.labels.values()) for item in items] == [
+            ("007", 1.0, "NA", "1,5"), (None, 0.0, "None", "2,5"), ("7", None, None, None),
+        ]  # fmt: skip
+    for data in ("a.png\r\nb.png\r\n".encode("utf-16"), b"\xef\xbb\xbfa.png\n\nb.png\n"):
+        (tmp_path / "l.txt").write_bytes(data)
+        assert [Path(item.path).name for item in list_items(tmp_path / "l.txt")] == ["a.png", "b.png"]
+    for name in ("own.txt", "own.csv"):
+        (tmp_path / name).write_text(f"file\n{name}\n" if name == "own.csv" else f"a.png\n{name}\n")
+        with pytest.raises(ValueError, match=f"{name}: the list leads back to itself"):
+            list_items(tmp_path / name)
+
+
+def test_a_table_from_image_folder_is_a_source(tmp_path):
+    for k, name in enumerate("ab"):
+        picture(k).save(tmp_path / f"{name}.png")
+    table = helpers.image_folder(tmp_path).assign(label=["x", np.nan])[::-1]
+    items = list_items(table)
+    assert [Path(item.path).name for item in items] == ["b.png", "a.png"]
+    assert [dict(item.labels) for item in items] == [{"file": "b.png", "label": None}, {"file": "a.png", "label": "x"}]
+    with pytest.raises(ValueError, match="The table: no column"):
+        list_items(pd.DataFrame({"name": ["a.png"]}))
+    with pytest.raises(ValueError, match="row 1 names no file"):
+        list_items(pd.DataFrame({"path": ["a.png", None]}))
+
+
+@pytest.mark.parametrize("source", [None, 5, b"a.png", {"a.png": 1}, {"a.png"}])
+def test_sources_of_another_kind(source):
+    with pytest.raises(TypeError, match=f"source is a {type(source).__name__}"):
+        list_items(source)
+
+
+def test_every_file_of_a_folder_is_accounted_for(tmp_path, monkeypatch):
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    picture(0).save(folder / "a.png")
+    picture(1).save(tmp_path / "elsewhere" / "b.png")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "below" / "circle").symlink_to(folder)
+    (folder / "film.mp4").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"photos: not listed.*1 × \.mp4"):
+        items = list_items(folder)
+    assert [Path(item.path).relative_to(folder).as_posix() for item in items] == ["a.png", "link/b.png"]
+    walk = os.walk
+
+    def forbidden(top, onerror=None, **how):
+        onerror(PermissionError(13, "Permission denied", str(Path(top) / "below")))
+        return walk(top, onerror=onerror, **how)
+
+    monkeypatch.setattr(os, "walk", forbidden)
+    with pytest.raises(ValueError, match="'below'"):
+        list_items(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"window": (5, 5)}, "window"),
+        ({"window": ("a", "b")}, "window"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"concepts": ("veil", "Veil")}, "'veil' and 'Veil'"),
+        ({"concepts": ("veil", " ")}, "concepts"),
+        ({"concepts": ("veil", 5)}, "concepts"),
+    ],
+)
+def test_options_are_checked_before_the_work(options, named):
+    with pytest.raises(ValueError, match=named):
+        Options(**options)
+    assert Options(concepts="veil").concepts == ("veil",)  # not four letters
+
+
+def test_what_cannot_be_done_is_told(tiny, tmp_path):
+    picture(0).save(tmp_path / "a.png")
+    for rows in (0, 1.5, "5"):
+        with pytest.raises(ValueError, match="rows must be"):
+            into_store(*tiny, tmp_path / "a.png", tmp_path / "store", rows=rows)
+    with pytest.raises(ValueError, match=r"a\.png: a file, and a store is a folder"):
+        into_store(*tiny, tmp_path / "a.png", tmp_path / "a.png")
+    with pytest.raises(ValueError, match="reduce gave the shape"):
+        options = Options(concepts=("veil",))
+        into_store(*tiny, tmp_path / "a.png", tmp_path / "other", options=options, reduce=lambda part: 5)
+    for option in ("--rows", "--batch-size", "--workers", "--tile"):
+        with pytest.raises(SystemExit):
+            parser().parse_args(["a.png", "--out", "store", option, "0"])
 
 
 # --- tars, buckets, DICOM, slides -------------------------------------------------------------------------------------
@@ -203,13 +304,14 @@ def test_a_dicom_folder(tiny, tmp_path):
     tags = {"RescaleSlope": 1, "RescaleIntercept": -1000, "WindowCenter": 40, "WindowWidth": 400}
     dicom(folder / "one.dcm", stored, **tags)
     dicom(folder / "I0002", stored, **tags)  # as scanners name them: without an ending
+    dicom(folder / "1.2.840.113619.2.55", stored, **tags)
     dicom(folder / "no-window.dcm", stored)
     (folder / "DICOMDIR").write_bytes((folder / "one.dcm").read_bytes())
     picture(1).save(folder / "scout.png")
     done = into_store(*tiny, folder, tmp_path / "store")
-    assert (done.encoded, done.failed) == (3, 1)
+    assert (done.encoded, done.failed) == (4, 1)
     done = into_store(*tiny, folder, tmp_path / "store", options=Options(window=(-1000, 1000)))
-    assert (done.encoded, done.failed, done.skipped) == (1, 0, 3)
+    assert (done.encoded, done.failed, done.skipped) == (1, 0, 4)
     with pytest.raises(ValueError, match="window"):
         into_store(*tiny, folder, tmp_path / "store", options=Options(window=(0, 1)))
 

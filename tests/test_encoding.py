@@ -109,8 +109,9 @@ def test_emoji_are_counted_and_a_prompt_of_nothing_else_is_warned_of(tiny):
         (["\u200b"], r"texts\[0\], '\\u200b'"),
         (["cell", "\x00 \ufeff"], r"texts\[1\]"),
         (["cell [SEP] band"], r"texts\[0\].*\[SEP\]"),
-        (["cell", None], r"texts\[1\].*NoneType"),
-        ([3.5], r"texts\[0\].*float"),
+        (["cell", None], r"texts\[1\].*None"),
+        ([3.5], r"texts\[0\].*3\.5"),
+        (["cell", "caf\udce9"], r"texts\[1\], 'caf\\udce9'"),
     ],
 )
 def test_bad_texts(tiny, texts, named):
@@ -513,3 +514,9 @@ def test_a_loader_is_scored(tiny):
 def test_numbers_at_a_time_are_whole(tiny, pictures, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         helpers.iter_image_encodings(*tiny, pictures, **options)
+
+
+@pytest.mark.parametrize("options", [{"pad_to": 0}, {"pad_to": "a"}, {"max_length": 0}, {"max_length": 1.5}])
+def test_lengths_of_prompts_are_whole(tiny, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        helpers.encode_texts(*tiny, ["cell"], **options)

@@ -148,8 +148,8 @@ def test_chests(tmp_path):
     assert not CELLS.search(text_of(tmp_path / "report.html"))
 
 
-def test_without_a_domain_the_table_is_the_domain(skin):
-    found = run(skin, skin.parent / "table.csv")
+def test_without_a_domain_the_table_is_the_domain(skin, tmp_path):
+    found = run(skin, skin.parent / "table.csv", title=5, out=tmp_path / "r.html")
     assert set(found.domain.classes) == {"nevus", "melanoma", "basal cell carcinoma"}
     assert set(found.domain.concepts) == {"blue whitish veil", "Irregular streaks"}
     assert found.domain.templates == ("{}",)
@@ -282,3 +282,67 @@ def test_the_command_is_a_module(monkeypatch, capsys):
 
 def test_every_number_is_a_number(evaluation):
     assert isinstance(evaluation.numbers, pd.DataFrame) and evaluation.numbers["value"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"out": ""}, ValueError, "out"),
+        ({"out": 5}, TypeError, "out is a int"),
+        ({"unit": ["group"]}, TypeError, "unit is a list"),
+        ({"names": ["x", "y"]}, TypeError, "names is a list"),
+        ({"names": {"x": "", "y": "z"}}, ValueError, "''.*'x'"),
+        ({"names": {"x": "z", "y": None}}, ValueError, "None.*'y'"),
+        ({"names": {"x": "z", "y": 2}}, ValueError, "2.*'y'"),
+        ({"window": 5}, ValueError, "window"),
+    ],
+)
+def test_arguments_of_another_kind(four, options, error, named):
+    table = table_of(four, "file,label\na.png,x\nb.png,y\n")
+    with pytest.raises(error, match=named):
+        run(four, table, **options)
+
+
+def test_where_the_report_goes_is_checked_before_the_work(four, tmp_path, monkeypatch):
+    """It was found out at the end, when the pictures had been encoded; and labels were written over."""
+    monkeypatch.setattr("helpers.evaluate.iter_image_encodings", None)
+    text = "file,label\na.png,x\nb.png,y\n"
+    table = tmp_path / "r-pictures.csv"
+    table.write_text(text, encoding="utf-8")
+    (tmp_path / "file").write_text("")
+    for out, named in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "r.html", "cannot be written"),
+        (tmp_path / "r.html", "'r-pictures.csv' is the table"),
+        (table, "'r-pictures.csv' is the table"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            run(four, table, out=out)
+    assert table.read_text(encoding="utf-8") == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "r-pictures.csv"]
+
+
+def test_pictures_of_every_kind_are_answered_or_told(tmp_path):
+    rng, folder = np.random.default_rng(0), tmp_path / "odd"
+    folder.mkdir()
+    picture = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    picture.convert("P").save(folder / "palette.png", transparency=0)
+    picture.convert("LAB").save(folder / "lab.tif")
+    picture.convert("1").save(folder / "bits.png")
+    picture.resize((1, 1)).save(folder / "one.png")
+    picture.resize((1, 5000)).save(folder / "thin.png")
+    picture.save(folder / "1.2.840.113619.2.png")
+    picture.save(folder / "gif.png", format="GIF")
+    told = {"empty.png": "0 bytes", "film.webp": "3 pages", "deep.png": "window", "text.jpg": "not an image"}
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.jpg").write_text("<html>")
+    picture.save(folder / "film.webp", save_all=True, append_images=[picture.rotate(90), picture.rotate(180)])
+    Image.fromarray(rng.integers(0, 65536, (30, 40), dtype=np.uint16)).save(folder / "deep.png")
+    picture.save(folder / "film.gif")
+    (folder / "1.2.840.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.warns(UserWarning, match=r"1 × \.dcm, 1 × \.gif"):
+        found = run(folder, None, Domain("d", classes=["x", "y"])).pictures.set_index("file")
+    problems = found["problem"].dropna()
+    assert set(problems.index) == set(told) and all(told[name] in problems[name] for name in told)
+    assert found["guess"].notna().sum() == 8 and len(found) == 12

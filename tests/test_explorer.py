@@ -593,10 +593,85 @@ def test_compare_takes_anybodys_phrases(atlas):
     assert helpers.ConceptExplorer(*small_model(), atlas=atlas, compare="a veil").compare.value == ("a veil",)
 
 
-@pytest.mark.parametrize(("compare", "named"), [(["band", " "], "' '"), ([3], "3"), (["\u200b"], "200b")])
+@pytest.mark.parametrize(
+    ("compare", "named"),
+    [
+        (["band", " "], "' '"),
+        ("", "''"),
+        ([3], "3"),
+        (["\u200b"], "200b"),
+        (["band", None], "None"),
+        (["band", np.nan], "nan"),
+        ([["band", "cell"]], "band"),
+        ([b"band"], "band"),
+        (["band [SEP]"], r"band \[SEP\]"),
+        (["cell " * 200], "cell cell"),
+        (["band\udce9"], r"band\\udce9"),
+    ],
+)
 def test_compare_says_what_is_no_phrase(atlas, compare, named):
     with pytest.raises(ValueError, match=named):
         helpers.ConceptExplorer(*small_model(), atlas=atlas, compare=compare)
+
+
+@pytest.mark.parametrize(
+    "compare", [5, np.nan, b"band", {"veil": ["blue"]}, {"veil"}, pd.DataFrame({"a": ["veil"]}), np.array([["veil"]])]
+)
+def test_compare_says_what_is_no_list_of_phrases(atlas, compare):
+    with pytest.raises(TypeError, match=f"compare is a {type(compare).__name__}"):
+        helpers.ConceptExplorer(*small_model(), atlas=atlas, compare=compare)
+
+
+@pytest.mark.parametrize(
+    ("compare", "shown"),
+    [
+        ([], ()),
+        (["veil", "Veil ", " VEIL", "veil\u200b"], ("veil",)),  # a softmax would have shared out one phrase among four
+        (["a  cell", "a cell"], ("a  cell",)),
+        (["Segmented  Nucleus"], ("segmented nucleus",)),  # as the domain writes it
+        (pd.Series(["veil", "band"], index=[7, 3]), ("veil", "band")),
+        (np.array(["veil", "band"]), ("veil", "band")),
+        (Domain("s", concepts={"veil": ["blue veil", "veil"]}), ("blue veil",)),
+        ([f"sign {n}{m}" for n in "abcdef" for m in "abcdefghij"], None),
+    ],
+)
+def test_compare_takes_phrases_of_every_kind(atlas, compare, shown):
+    explorer = helpers.ConceptExplorer(*small_model(), atlas=atlas, compare=compare, phrase="band")
+    assert explorer.compare.value == (tuple(compare) if shown is None else shown)
+    labels = [row["label"] for row in explorer.table.rows]
+    assert labels == list(dict.fromkeys(["band", *explorer.compare.value])) or labels == list(explorer.compare.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        ({"phrase": 5}, "5"),
+        ({"phrase": " "}, "' '"),
+        ({"box": (1, 2)}, "box"),
+        ({"box": (10, 20, 30, 40)}, "between 0 and 1"),
+        ({"box": (0, 0, np.nan, 1)}, "box"),
+        ({"image": 99}, "no picture 99 among the 4"),
+        ({"image": -1}, "no picture -1"),
+        ({"image": 1.5}, "float"),
+        ({"image": "no.png"}, "no.png"),
+        ({"template": ["{}"]}, "template"),
+    ],
+)
+def test_a_start_that_cannot_be_is_an_error(atlas, start, named):
+    """A picture that could not be read left an empty explorer without a word."""
+    with pytest.raises(ValueError, match=named):
+        helpers.ConceptExplorer(*small_model(), **{"atlas": atlas} | start)
+
+
+def test_a_first_picture_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    explorer = helpers.ConceptExplorer(*small_model(), atlas=[tmp_path / "a.png"])
+    assert "a.png" in explorer.picture.problem
+
+
+def test_a_vocabulary_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="vocabulary is empty"):
+        ConceptSession(*small_model(), vocabulary=[])
 
 
 def test_the_explorer_takes_a_domain():

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import helpers
-from helpers.datasets import concept_columns
+from helpers.datasets import concept_columns, mask_folder
 
 CASES = Path(__file__).parent / "cases" / "tables"
 
@@ -351,3 +351,24 @@ def test_text_columns_are_the_same_for_every_pandas(folder):
     assert table.dtypes.astype(str).to_dict() == {"path": "object", "file": "object", "label": "object", "c": "float64"}
     assert isinstance(table["label"][0], float) and np.isnan(table["label"][0])
     assert pd.isna(table["c"]).tolist() == [True, False, True]
+
+
+def test_arguments_of_another_kind(folder):
+    table = table_of(folder, "file,g,group\nb.png,1,1\n")
+    # One column's name is no list of letters: "g" stood in "group".
+    assert concept_columns(helpers.image_folder(folder, table, text_columns="group")) == ["g"]
+    for labels in (pd.DataFrame({"file": ["b.png"]}), {"b.png": "x"}, 5):
+        with pytest.raises(TypeError, match=f"labels is a {type(labels).__name__}"):
+            helpers.image_folder(folder, labels)
+    for place in (None, 5, [folder], os.fsencode(folder)):
+        with pytest.raises(TypeError, match=f"folder is a {type(place).__name__}"):
+            helpers.image_folder(place)
+        with pytest.raises(TypeError, match=f"folder is a {type(place).__name__}"):
+            mask_folder(folder, place)
+
+
+def test_every_collected_case_is_in_a_test():
+    said = "".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("test_*.py"))
+    for file in [*CASES.glob("*.*"), *(CASES.parent / "images").iterdir()]:
+        kind = file.name.replace("black", "{kind}").replace("white", "{kind}")
+        assert any(name in said for name in (file.name, kind, f'"{file.stem}"')), file.name

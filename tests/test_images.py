@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
@@ -467,6 +468,13 @@ def test_pictures_of_no_width_or_height(image):
 )
 def test_what_is_no_picture(image):
     refused(image)
+
+
+@pytest.mark.parametrize("images", [{"a.png": 1}, {"a.png"}, b"a.png", pd.DataFrame({"path": ["a.png"]})])
+def test_what_has_no_order_is_no_list_of_pictures(images):
+    """The names of a table's columns were taken for files."""
+    with pytest.raises(ValueError, match=f"images is a {type(images).__name__}"):
+        as_image_list(images)
 
 
 def test_what_is_no_list_of_pictures():

@@ -1,5 +1,7 @@
 """Scores against the model's own forward, against the authors' arithmetic written out, and by hand."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -507,3 +509,16 @@ def test_numbers_of_cases_stay_themselves(encoded):
     assert pool(encoded, pd.Series([7, 7, None])).names == ["7", "image 2"]
     with pytest.raises(TypeError, match=r"values.*Tensor"):
         pool(encoded.features, ["a", "a", "b"])
+
+
+def test_classes_that_become_the_same_pieces_are_refused(tiny, encoded):
+    """Letters that the vocabulary lacks are one piece, and so is what stands behind the last position."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for classes in (["μελάνωμα", "σπίλος"], ["cell " * 100 + "red", "cell " * 100 + "round"]):
+            for call in (helpers.zero_shot, helpers.class_vectors, helpers.annotate):
+                data = () if call is helpers.class_vectors else (encoded,)
+                options = {"recipe": "global"} if call is helpers.annotate else {}
+                with pytest.raises(ValueError, match="become the same pieces") as error:
+                    call(*tiny, *data, classes, **options)
+                assert all(name[:20] in str(error.value) for name in classes)

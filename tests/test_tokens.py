@@ -1,6 +1,7 @@
 """Positions of pieces and patches, on cases that can be counted by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -338,3 +339,26 @@ def test_sizes_that_are_none(tiny, size):
     grid = helpers.patch_grid(tiny[0])
     with pytest.raises(ValueError, match="image_size"):
         helpers.tokens.map_at_size(np.zeros(grid.shape), grid, size)
+
+
+def test_maps_of_phrases_of_every_kind(tiny):
+    pictures = [np.zeros((SIZE, SIZE, 3), np.uint8)]
+
+    def of(phrases, **how):
+        return helpers.concept_maps(*tiny, pictures, phrases, **how)
+
+    two = ["nucleus", "red cells"]
+    plain = of(two)
+    for phrases in (tuple(two), np.array(two), pd.Series(two, index=[7, 3]), helpers.Domain("d", concepts=two)):
+        torch.testing.assert_close(of(phrases), plain)
+    for phrases in (None, 5, {"nucleus", "cell"}, b"nucleus", pd.DataFrame({"a": ["nucleus"]})):
+        with pytest.raises(TypeError, match=f"phrases is a {type(phrases).__name__}"):
+            of(phrases)
+    for phrases in (["nucleus", None], ["nucleus", np.nan], {"a": 5}):
+        with pytest.raises(TypeError, match=r"phrases\[[01]\]"):
+            of(phrases)
+    for phrases, how in (([], {}), ([" "], {}), (["nucleus"], {"template": "x"}), (["nucleus"], {"batch_size": 0})):
+        with pytest.raises(ValueError, match=r"phrase|template|batch_size"):
+            of(phrases, **how)
+    deep = np.random.default_rng(0).integers(0, 4096, (SIZE, SIZE)).astype(np.uint16)
+    assert helpers.concept_maps(*tiny, [deep], ["nucleus"], window=(0, 4095)).isfinite().all()

@@ -79,7 +79,7 @@ class ConceptCLIPImageProcessor(PilBackend):
     def _standardize_kwargs(  # type: ignore[override]
         self, window: Sequence[float] | None = None, pixels_are: str | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        window = None if window is None else tuple(window)
+        window = checked_window(window)
         return super()._standardize_kwargs(**kwargs) | {"window": window, "pixels_are": pixels_are}
 
     def fetch_images(self, images: Any) -> Any:
@@ -105,7 +105,7 @@ class ConceptCLIPImageProcessor(PilBackend):
         **kwargs: Any,
     ) -> BatchFeature:
         crop, pad = kwargs.get("do_center_crop"), kwargs.get("do_pad")
-        self.check(do_resize=do_resize, size=size, window=window, crop=crop, pad=pad)
+        self.check(do_resize=do_resize, size=size, crop=crop, pad=pad)
         factor, mean, std = rescale_factor, image_mean if do_normalize else None, image_std if do_normalize else None
         pixel_values: Any
         pictures = [
@@ -139,16 +139,12 @@ class ConceptCLIPImageProcessor(PilBackend):
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
 
     @staticmethod
-    def check(
-        *, do_resize: bool, size: SizeDict, window: Sequence[float] | None, crop: bool | None, pad: bool | None
-    ) -> None:
-        """Refuses settings that would be ignored, and a window of no width."""
+    def check(*, do_resize: bool, size: SizeDict, crop: bool | None, pad: bool | None) -> None:
+        """Refuses settings that would be ignored."""
         if crop or pad:
             raise ValueError("ConceptCLIP squashes images to a square: do_center_crop and do_pad do not apply.")
         if do_resize and not (size.height and size.width):
             raise ValueError(f"ConceptCLIP squashes images: size needs a height and a width, got {dict(size)}.")
-        if window is not None and not (len(window) == 2 and window[0] < window[1]):
-            raise ValueError(f"window is (low, high) with low < high, got {window}.")
 
     def scaled(
         self,
@@ -229,6 +225,23 @@ class ConceptCLIPImageProcessor(PilBackend):
         picture = torch.as_tensor(pictures[0])
         picture = (picture if device is None else picture.to(device))[None]
         return picture if mean is None or std is None else _normalize(picture, mean, std)
+
+
+def checked_window(window: Any) -> tuple[float, float] | None:
+    """(low, high) as numbers; None for none.
+
+    Raises:
+        ValueError: no two numbers, or a window of no width.
+    """
+    if window is None:
+        return None
+    try:
+        low, high = (float(end) for end in window)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise ValueError(f"window is (low, high), two numbers with low < high, got {window!r}.")
+    return low, high
 
 
 def _named(images: Any) -> Iterator[tuple[str, Any]]:

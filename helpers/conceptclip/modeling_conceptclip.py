@@ -451,7 +451,10 @@ class ConceptCLIPModel(ConceptCLIPPreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(N, T)`, *optional*)
             attention_mask, token_type_ids: accepted and ignored, as in `encode_text`.
             return_loss (`bool`, *optional*): `loss` is IT-Align over the matrix of pairs, image i belonging to prompt i
-                alone, as transformers' CLIP does it. With other labels, and for RC-Align, see [`helpers.losses`].
+                alone, as transformers' CLIP does it. With other labels, and for RC-Align, see [`helpers.losses`]. For
+                transformers' Trainer let the collator say it, once a batch: `lambda items:
+                default_data_collator(items) | {"return_loss": True}`. A `return_loss` in every item becomes a tensor
+                of several, which this model takes and `Trainer.evaluate` does not.
             interpolate_pos_encoding (`bool`, defaults to `False`): stretch the position table to images of another size
                 than the model's.
             output_hidden_states, output_attentions (`bool`, *optional*): record what each layer of the towers gives,

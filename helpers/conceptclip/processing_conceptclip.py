@@ -22,16 +22,28 @@ def text_list(texts: Any, name: str) -> list:
     return list(texts)
 
 
+def check_prompt(text: Any, name: str) -> None:
+    """Refuses what the tokenizer cannot read: no text, or one with bytes in it that are no text."""
+    if not isinstance(text, str):
+        raise ValueError(f"{name} is {text!r}, a {type(text).__name__}, not a string. Leave it out or write a phrase.")
+    if not text.isascii() and text != text.encode("utf-8", "replace").decode("utf-8"):
+        raise ValueError(
+            f"{name}, {text!r}, holds bytes that are no UTF-8, as names of files may. Write it in letters."
+        )
+
+
 def _prompts(text: Any) -> str | list[str] | None:
     """One string or a list of strings: what the tokenizer takes. It would read a tuple as a pair of texts."""
-    if text is None or isinstance(text, str):
+    if text is None:
+        return None
+    if isinstance(text, str):
+        check_prompt(text, "text")
         return text
     prompts = text_list(text, "text")
     if not prompts:
         raise ValueError("There are no prompts: text is empty. Pass at least one, or leave `text` out.")
     for number, prompt in enumerate(prompts):
-        if not isinstance(prompt, str):
-            raise ValueError(f"text[{number}] is {prompt!r}, a {type(prompt).__name__}, not a string. Leave it out.")
+        check_prompt(prompt, f"text[{number}]")
     return [str(prompt) for prompt in prompts]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from datetime import date, datetime
 from html import escape
-from pathlib import Path
 
 import pandas as pd
+
+from helpers.files import write_text
 
 from .exercises import EXERCISES
 from .exercises.memory import remembered
@@ -47,21 +48,18 @@ def passed(page: str | os.PathLike[str] | None = None, *, name: str = "") -> pd.
         yet) or "" (there is no such exercise), and "passed", such as "2 of 3". The last row is the sum.
 
     Raises:
-        ValueError: what is remembered cannot be read, or the page's folder does not exist.
+        ValueError: what is remembered cannot be read, or the page cannot be written there.
     """
     when = remembered()
     marks = {exercise: "✓" if exercise in when else "·" for exercise in EXERCISES}
     table = _by_chapter(marks)
     if page is not None:
-        page = Path(page)
-        if not page.parent.is_dir():
-            raise ValueError(f"{page.name} cannot be written: its folder {page.parent.name!r} does not exist.")
         days = {
             exercise: f"{datetime.fromisoformat(when[exercise]):%d %b %Y}" for exercise in marks if exercise in when
         }
         who = " · ".join(filter(None, [escape(name), f"{date.today():%d %B %Y}", table.loc["all", "passed"]]))
         html = _by_chapter(marks | days).to_html(border=0, justify="left")
-        page.write_text(PAGE.format(who=who, table=html), encoding="utf-8")
+        write_text(page, PAGE.format(who=who, table=html))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..files import read_table, stripped
+from ..files import read_table, stripped, write_text
 from ..labels import words_of
 
 SHIPPED = Path(__file__).parent
@@ -147,7 +148,7 @@ class Domain:
         for key in entries:
             if key not in known:
                 raise ValueError(f"A domain has no entry {key!r}. Its entries are {', '.join(known)}.")
-        if "name" not in entries:
+        if entries.get("name") is None:
             raise ValueError("A domain needs a name: add the entry 'name'.")
         empty = [key for key, value in entries.items() if value is None]
         return cls(**{key: value for key, value in entries.items() if key not in empty})
@@ -196,6 +197,8 @@ class Domain:
             table = read_table(file)
         words: dict[str, dict[str, list[str]]] = {"class": {}, "concept": {}}
         groups: dict[str, str] = {}
+        if table.columns.nlevels > 1:
+            raise ValueError("The table has several rows of columns' names. Keep one: table.droplevel(..., axis=1).")
         table = table.rename(columns=lambda column: str(column).strip())
         if not table.columns.is_unique:
             twice = table.columns[table.columns.duplicated()][0]
@@ -205,6 +208,12 @@ class Domain:
             raise ValueError(
                 f"The table has no column 'concept'. It has: {', '.join(map(repr, table.columns))}. Rename the one "
                 "that holds the concepts' names."
+            )
+        if unread := [column for column in table.columns if column not in (*words, "phrase", "group")]:
+            warnings.warn(
+                f"The table's columns {', '.join(map(repr, unread))} are not read; read are 'concept' or 'class', "
+                "'phrase' and 'group'.",
+                stacklevel=2,
             )
         for number, row in enumerate(table.to_dict("records"), start=1):
             cells = {key: "" if value is None or value != value else value for key, value in row.items()}
@@ -249,8 +258,7 @@ class Domain:
         """The domain as YAML, which `from_yaml` reads back equal; written to `file` if one is given."""
         text: str = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
         if file is not None:
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            Path(file).write_text(text, encoding="utf-8")
+            write_text(file, text)
         return text
 
     # --- and to look things up ---

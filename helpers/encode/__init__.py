@@ -18,8 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from helpers.conceptclip.image_processing_conceptclip import checked_window
 from helpers.encode.sources import Item, Stamp, list_items, read, stamp_of, unchanged
-from helpers.encoding import image_to_pixels, iter_image_encodings, joint_tokens
+from helpers.encoding import check_options, check_whole, image_to_pixels, iter_image_encodings, joint_tokens
+from helpers.labels import class_names
 from helpers.scoring import local_scores
 from helpers.store import KEYS, ROWS, ShardWriter, Store, provenance
 from helpers.tokens import concept_vectors
@@ -60,6 +62,14 @@ class Options:
         """What the shards of a run with these options say of themselves: `store.provenance` and the window."""
         window = json.dumps(self.window) if self.window else ""
         return provenance(model, processor, pixels=self.pixels, dtype=self.dtype) | {"window": window}
+
+    def __post_init__(self) -> None:
+        concepts = (self.concepts,) if isinstance(self.concepts, str) else tuple(self.concepts)
+        if concepts:  # two columns of one name would not be told apart in the store
+            concepts = tuple(class_names(concepts, what="concepts"))
+        object.__setattr__(self, "concepts", concepts)
+        object.__setattr__(self, "window", checked_window(self.window))
+        check_options(self.batch_size)
 
     @property
     def reduction(self) -> str:
@@ -177,8 +187,7 @@ def plan(
     """
     if check not in ("hash", "time"):
         raise ValueError(f"check must be 'hash' or 'time', not {check!r}.")
-    if rows < 1:
-        raise ValueError(f"rows must be at least 1, not {rows}.")
+    check_whole(rows, "rows")
     store.check_meta(meta, "this run")
     labels = _labels(items, store)
     rows_done = store.rows()
@@ -322,7 +331,13 @@ class Encoder:
         tokens = part.tokens[kept] if self.options.tokens else None
         scores = None
         if self.options.concepts and self.reduce is not None:
-            scores = torch.as_tensor(self.reduce(part))[kept]
+            scores = torch.as_tensor(self.reduce(part))
+            if scores.shape != (len(part), len(self.options.concepts)):
+                raise ValueError(
+                    f"reduce gave the shape {tuple(scores.shape)} for {len(part)} pictures and "
+                    f"{len(self.options.concepts)} concepts: it must be a row a picture, a column a concept."
+                )
+            scores = scores[kept]
         writer.add(rows, part.features[kept], tokens, scores)
 
     def _problem(self, one: Read, window: tuple[float, float] | None) -> str:

@@ -27,6 +27,12 @@ from helpers.settings import quiet
 from helpers.store import ROWS, Store
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     said = argparse.ArgumentParser("python -m helpers.encode", description=(__doc__ or "").split("\n\n")[0])
@@ -48,16 +54,16 @@ def parser() -> argparse.ArgumentParser:
     said.add_argument(
         "--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="black and white of 16-bit pictures"
     )
-    said.add_argument("--batch-size", type=int, default=32, help="pictures the model gets at a time")
-    said.add_argument("--rows", type=int, default=ROWS, help="pictures in a shard")
+    said.add_argument("--batch-size", type=_count, default=32, help="pictures the model gets at a time")
+    said.add_argument("--rows", type=_count, default=ROWS, help="pictures in a shard")
     said.add_argument(
         "--check", default="hash", choices=("hash", "time"), help="how a file is compared with what is there"
     )
     said.add_argument("--root", help="store paths relative to this folder")
-    said.add_argument("--tile", type=int, default=TILE, help="side of a slide's tiles in pixels")
+    said.add_argument("--tile", type=_count, default=TILE, help="side of a slide's tiles in pixels")
     said.add_argument("--engine", choices=ENGINES, help="more than one worker")
     said.add_argument("--address", help="of a Ray cluster for the engine, ray://host:10001; local starts one here")
-    said.add_argument("--workers", type=int, help="of the engine; by default one for each GPU here, else two")
+    said.add_argument("--workers", type=_count, help="of the engine; by default one for each GPU here, else two")
     said.add_argument("--gpus", type=float, help="of each of these workers; by default 1 if there is one here, else 0")
     said.add_argument("--quiet", action="store_true", help="no bar")
     return said

@@ -12,7 +12,7 @@ import json
 import os
 import tarfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from helpers.datasets import IMAGE_SUFFIXES
+from helpers.datasets import IMAGE_SUFFIXES, as_concept, list_pictures
+from helpers.files import read_table, read_text
 from helpers.images import check_opened
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic")
@@ -73,9 +74,11 @@ def list_items(source: Any, *, root: str | os.PathLike[str] | None = None, tile:
     """The pictures of a source.
 
     Args:
-        source: a folder (and below; nothing whose name begins with a dot); an image, DICOM, tar or slide file; a .txt
-            with a path in each line; a .csv, .tsv or .parquet with a column "path", "file" or "url" and labels in the
-            others; an address that fsspec knows (s3://, gs://, https://), of a file or of a folder; or a list of paths.
+        source: a folder (and below; nothing whose name begins with a dot; what is no picture is counted in a warning);
+            an image, DICOM, tar or slide file; a .txt with a path in each line; a .csv, .tsv or .parquet, or a
+            DataFrame, with a column "path", "file" or "url" and labels in the others (a CSV is read as text, as in
+            `helpers.image_folder`); an address that fsspec knows (s3://, gs://, https://), of a file or of a folder; or
+            a list of paths.
         root: paths are stored relative to this folder; by default they are absolute.
         tile: the side of a slide's tiles, in pixels at full resolution.
 
@@ -83,8 +86,11 @@ def list_items(source: Any, *, root: str | os.PathLike[str] | None = None, tile:
         Items, sorted by path within a folder, in the given order otherwise.
 
     Raises:
-        ValueError: nothing there, no picture in it, or one named twice.
+        ValueError: nothing there, no picture in it, or one named twice; a table that cannot be read.
+        TypeError: a source of another kind.
     """
+    if isinstance(source, (str, os.PathLike)) and "://" not in str(source) and not os.path.lexists(source):
+        raise ValueError(f"{_name(source)}: no such file or folder. Check the path.")
     items = list(_expand(source, tile))
     if root is not None:
         above = Path(root).absolute()
@@ -98,63 +104,86 @@ def list_items(source: Any, *, root: str | os.PathLike[str] | None = None, tile:
     return items
 
 
-def _expand(source: Any, tile: int) -> Iterator[Item]:
-    if not isinstance(source, (str, os.PathLike)):
+def _expand(source: Any, tile: int, above: tuple[Path, ...] = ()) -> Iterator[Item]:
+    """`above`: the lists and tables that led here, since one that names itself would never end."""
+    if isinstance(source, pd.DataFrame):
+        yield from _rows(source.reset_index(drop=True), "The table", Path(), tile, above)
+    elif not isinstance(source, (str, os.PathLike)):
+        if isinstance(source, (bytes, Mapping, set, frozenset)) or not isinstance(source, Iterable):
+            raise TypeError(
+                f"source is a {type(source).__name__}: give a path, an address, a table or a list of paths."
+            )
         for one in source:
             if isinstance(one, Item):
                 yield one
             else:
-                yield from _expand(one, tile)
+                yield from _expand(one, tile, above)
     elif "://" in str(source):
         yield from _addresses(str(source))
     else:
-        yield from _local(Path(source).absolute(), tile)
+        yield from _local(Path(source).absolute(), tile, above)
 
 
-def _local(path: Path, tile: int) -> Iterator[Item]:
+def _local(path: Path, tile: int, above: tuple[Path, ...] = ()) -> Iterator[Item]:
     suffix = path.suffix.lower()
+    if path in above:
+        raise ValueError(f"{path.name}: the list leads back to itself. Take its own name out of it.")
     if path.is_dir():
-        below = sorted(p for p in path.rglob("*") if p.is_file())
-        for file in below:
-            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            known = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *SLIDE_SUFFIXES, ".tar")
-            hidden = hidden or file.name == "DICOMDIR"  # an index of the files
-            if not hidden and (file.suffix.lower() in known or (not file.suffix and _is_dicom(file))):
-                yield from _local(file, tile)
+        known = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *SLIDE_SUFFIXES, ".tar")
+        files, left_out = list_pictures(
+            path,
+            wanted=lambda file: file.suffix.lower() in known or _is_dicom(file),
+            endings=known,
+        )
+        if left_out:
+            warnings.warn(f"{path.name}: not listed, since no picture that we read: {left_out}.", stacklevel=2)
+        for file in files:
+            yield from _local(file, tile)
     elif suffix in TABLE_SUFFIXES:
-        yield from _table(path, tile)
+        yield from _table(path, tile, above)
     elif suffix in LIST_SUFFIXES and path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
         for line in filter(None, map(str.strip, lines)):
-            yield from _expand(line if "://" in line else path.parent / line, tile)
+            yield from _expand(line if "://" in line else path.parent / line, tile, (*above, path))
     elif suffix == ".tar":
         yield from _members(path.as_posix())
     elif suffix in SLIDE_SUFFIXES:
         yield from _tiles(path, tile)
-    elif suffix in DICOM_SUFFIXES or (not suffix and _is_dicom(path)):
+    elif suffix in DICOM_SUFFIXES or _is_dicom(path):
         yield Item(path.as_posix(), "dicom", path.as_posix())
     else:  # a picture; what is not one, or not there, is told as a failure of its own
         yield Item(path.as_posix(), "file", path.as_posix())
 
 
-def _table(path: Path, tile: int) -> Iterator[Item]:
-    try:
-        read = pd.read_parquet if path.suffix.lower() == ".parquet" else pd.read_csv
-        table = read(path, **({"sep": "\t"} if path.suffix.lower() == ".tsv" else {}))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path.name}: cannot be read as a table ({error}).") from error
+def _table(path: Path, tile: int, above: tuple[Path, ...]) -> Iterator[Item]:
+    if path.suffix.lower() == ".parquet":
+        try:
+            table = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path.name}: cannot be read as a table ({error}). Write it again.") from error
+    else:
+        table = read_table(path)
+        for name in table.columns.drop(["label", "group", *PATH_COLUMNS], errors="ignore"):
+            table[name] = as_concept(table[name])
+    yield from _rows(table, path.name, path.parent, tile, (*above, path))
+
+
+def _rows(table: pd.DataFrame, name: str, folder: Path, tile: int, above: tuple[Path, ...]) -> Iterator[Item]:
+    """The pictures of a table; names of files are relative to `folder`."""
     column = next((name for name in PATH_COLUMNS if name in table.columns), None)
     if column is None:
         raise ValueError(
-            f"{path.name}: no column {', '.join(PATH_COLUMNS)}. It has: {', '.join(map(str, table.columns))}."
+            f"{name}: no column {', '.join(PATH_COLUMNS)}. It has: {', '.join(map(str, table.columns))}. Rename the "
+            "one that holds the files' names."
         )
-    if table[column].isna().any():
-        raise ValueError(f"{path.name}: row {int(table[column].isna().argmax())} names no file in column {column!r}.")
     labels = table.drop(columns=column).astype(object)
     labels = labels.where(labels.notna(), None).to_dict("records")
-    for given, row in zip(table[column].astype(str), labels, strict=True):
-        for item in _expand(given if "://" in given else path.parent / given, tile):
-            yield Item(**{**vars(item), "labels": {**item.labels, **{str(k): v for k, v in row.items()}}})
+    for row, given, more in zip(table.index, table[column], labels, strict=True):
+        if not isinstance(given, (str, os.PathLike)):
+            raise ValueError(f"{name}: row {row} names no file in column {column!r}, but {given!r}. Fill it in.")
+        for item in _expand(given if "://" in str(given) else (folder / given).absolute(), tile, above):
+            own = {str(key): str(v) if isinstance(v, os.PathLike) else v for key, v in more.items()}
+            yield Item(**{**vars(item), "labels": {**item.labels, **own}})
 
 
 def _addresses(address: str) -> Iterator[Item]:
@@ -413,6 +442,9 @@ def _time(info: Mapping[str, Any]) -> int:
 
 
 def _is_dicom(path: Path) -> bool:
+    """Whether a file without an ending (IM0001), or with a number for one (1.2.840.113619.2), is a DICOM file."""
+    if path.name == "DICOMDIR" or (path.suffix and not path.suffix[1:].isdigit()):  # the first is an index of the files
+        return False
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

@@ -22,7 +22,17 @@ from ..images import as_image_list, as_shown, image_names
 from ..scoring import cosine_at_half
 from . import drawing
 from .elements import Picture, ScoreTable, count, number, open_bytes, signed, telling
-from .session import ATLAS_DOMAIN, COLUMNS, SIDES, Box, ConceptSession, PatchIndex, Sight, first_wordings
+from .session import (
+    ATLAS_DOMAIN,
+    COLUMNS,
+    SIDES,
+    Box,
+    ConceptSession,
+    PatchIndex,
+    Sight,
+    first_wordings,
+    phrase_list,
+)
 
 TYPED = 3
 """Phrases of one's own that stay in the table."""
@@ -50,7 +60,8 @@ class ConceptExplorer(widgets.VBox):
         image: the row number of one of the pictures, a path or an image; the first one by default (of the atlas, the
             first of the test split).
         phrase: the first phrase; by default the first that the domain features.
-        compare: the phrases beside it: any words; by default those that the domain features.
+        compare: the phrases beside it: any words, or another Domain's; by default those that the domain features.
+            Spellings that the model reads as the same words are one phrase.
         box: (left, top, right, bottom) as shares of the picture.
         template: what stands around a phrase in its prompt.
         domain: a Domain, or what `Domain.of` takes (a name, a file, a dict): its concepts describe a box and fix the
@@ -72,7 +83,7 @@ class ConceptExplorer(widgets.VBox):
         *,
         image=None,
         phrase: str | None = None,
-        compare: Sequence[str] | str | None = None,
+        compare: Sequence[str] | str | Domain | None = None,
         box: Box | None = None,
         template: str = "{}",
         domain=None,
@@ -80,16 +91,15 @@ class ConceptExplorer(widgets.VBox):
     ):
         self.domain = Domain.of(ATLAS_DOMAIN if domain is None else domain)
         featured = [self.domain.concepts[name][0] for name in self.domain.featured] or first_wordings(self.domain)
-        compare = featured if compare is None else [compare] if isinstance(compare, str) else list(compare)
-        known = first_wordings(self.domain)
-        own = [text for text in compare if not isinstance(text, str) or text.strip() not in known]
-        self.session = ConceptSession(model, processor, vocabulary=[*known, *dict.fromkeys(own)], template=template)
+        compare = featured if compare is None else phrase_list(compare, "compare")
+        vocabulary = [*first_wordings(self.domain), *compare]
+        self.session = ConceptSession(model, processor, vocabulary=vocabulary, template=template)
         self.atlas, self._searched = _pictures(atlas, self.domain)
         self._start = {
             "image": image,
-            "phrase": featured[0] if phrase is None else phrase,
+            "phrase": self.session.phrase(featured[0] if phrase is None else phrase).text,
             "compare": list(dict.fromkeys(p.text for p in self.session.phrases(compare))),
-            "box": box,
+            "box": None if box is None else _box(box),
         }
         self._look_at_row = lru_cache(32)(self._encode_row)
         self._index: PatchIndex | None = None
@@ -101,6 +111,8 @@ class ConceptExplorer(widgets.VBox):
         self._build()
         super().__init__([self._layout()])
         self.reset()
+        if image is not None and self.sight is None:
+            raise ValueError(f"image: {self.picture.problem}")
 
     # --- what it is made of ---
 
@@ -211,7 +223,9 @@ class ConceptExplorer(widgets.VBox):
             self.picture.data = drawing.encode_picture(Image.new("RGB", (420, 300), "lightgrey"))
         else:
             self.look_at(image)
+        problem = self.picture.problem
         self.show(self._start["phrase"])
+        self.picture.problem = problem or self.picture.problem
         if self._start["box"]:
             self.select(self._start["box"])
 
@@ -219,6 +233,9 @@ class ConceptExplorer(widgets.VBox):
         """Show another picture: an atlas row, a path, or any image that `helpers.encode_images` takes."""
         with telling(self.picture, "Encoding the picture …"):
             row = int(image) if isinstance(image, (int, np.integer)) else -1
+            rows = 0 if self.atlas is None else len(self.atlas)
+            if isinstance(image, (int, np.integer)) and not 0 <= row < rows:
+                raise ValueError(f"There is no picture {row} among the {rows} to pick from: they are counted from 0.")
             sight = self._look_at_row(row) if row >= 0 else self.session.look(image, name or None)
             self.sight, self.limits = sight, self.session.limits(sight)
             x, y = sight.grid.patch / sight.grid.size, sight.grid.patch / sight.grid.size
@@ -456,6 +473,19 @@ class ConceptExplorer(widgets.VBox):
                 for text, row in ranking.iterrows()
             ]
             self.region.selected = self.shown
+
+
+def _box(box) -> Box:
+    try:
+        left, top, right, bottom = (float(side) for side in box)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"box is {box!r}: give (left, top, right, bottom) as shares of the picture.") from error
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError(
+            f"box is {box!r}: left < right and top < bottom must lie between 0 and 1, as shares of the picture. Divide "
+            "pixels by its width and height."
+        )
+    return left, top, right, bottom
 
 
 def _pictures(atlas, domain: Domain) -> tuple[Atlas | None, str]:

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..conceptclip.processing_conceptclip import text_list
 from ..domains import Domain
 from ..encoding import encode_images, encode_texts, iter_image_encodings
+from ..files import stripped
 from ..images import as_shown, image_names
 from ..labels import words_of
 from ..scoring import local_scores, logits, scales
@@ -142,6 +144,17 @@ def first_wordings(domain: Domain) -> list[str]:
     return [words[0] for words in (domain.concepts or domain.classes).values()]
 
 
+def phrase_list(phrases: Any, name: str) -> list:
+    """Phrases in their order: one, a sequence of them, or a Domain, whose first wordings are meant.
+
+    Raises:
+        TypeError: something without an order, or that is no sequence; `name` is what the message calls it.
+    """
+    if isinstance(phrases, Domain):
+        return first_wordings(phrases)
+    return [phrases] if isinstance(phrases, str) else text_list(phrases, name)
+
+
 class ConceptSession:
     """A model that is asked about pictures. Each phrase is encoded when it is first met, and kept.
 
@@ -163,12 +176,14 @@ class ConceptSession:
     ):
         self.model, self.processor, self.template = model, processor, template
         self.grid, self.scales = patch_grid(model), scales(model)
-        texts = first_wordings(Domain.of(domain)) if vocabulary is None else list(vocabulary)
+        texts = first_wordings(Domain.of(domain)) if vocabulary is None else phrase_list(vocabulary, "vocabulary")
         self._known: dict[str, Phrase] = {}
-        self.vocabulary = [phrase.text for phrase in self.phrases(texts)]
+        self.vocabulary = list(dict.fromkeys(phrase.text for phrase in self.phrases(texts)))
+        if not self.vocabulary:
+            raise ValueError("vocabulary is empty: give at least one phrase, or leave it out for the domain's.")
 
     def phrases(self, texts: Sequence[str]) -> list[Phrase]:
-        """Phrases, encoded in one batch unless they are known.
+        """Phrases, encoded in one batch unless they are known. What is read as the same words is one phrase.
 
         Raises:
             ValueError: one is no text or empty, or so long that it was cut.
@@ -178,15 +193,16 @@ class ConceptSession:
                 raise ValueError(f"{text!r} is a {type(text).__name__}, and a phrase is a text: write it in words.")
             if not words_of(text):
                 raise ValueError(f"The phrase {text!r} is empty: write at least one word.")
-        texts = [text.strip() for text in texts]
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        keys = [words_of(text) for text in texts]
+        met = dict(zip(reversed(keys), reversed([stripped(text) for text in texts]), strict=True))  # the first spelling
+        new = {key: met[key] for key in dict.fromkeys(keys) if key not in self._known}
         if new:
-            filled = [fill(self.template, text) for text in new]
+            filled = [fill(self.template, text) for text in new.values()]
             encodings = encode_texts(self.model, self.processor, [prompt for prompt, _ in filled], tokens=True)
             assert encodings.tokens is not None  # asked for
-            for n, (text, (prompt, span)) in enumerate(zip(new, filled, strict=True)):
+            for n, ((key, text), (prompt, span)) in enumerate(zip(new.items(), filled, strict=True)):
                 real = encodings.mask[n]
-                self._known[text] = Phrase(
+                self._known[key] = Phrase(
                     text=text,
                     prompt=prompt,
                     features=encodings.features[n],
@@ -195,7 +211,7 @@ class ConceptSession:
                     pieces=piece_table(encodings, n)["piece"].tolist()[: int(real.sum())],
                     own=span_positions(encodings, n, span),
                 )
-        return [self._known[text] for text in texts]
+        return [self._known[key] for key in keys]
 
     def phrase(self, text: str) -> Phrase:
         """One phrase."""

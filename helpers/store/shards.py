@@ -72,6 +72,8 @@ class Store:
 
     def __init__(self, folder: str | os.PathLike[str], *, create: bool = False) -> None:
         self.folder = Path(folder)
+        if create and self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder.name}: a file, and a store is a folder. Name another place.")
         if create:
             _told(lambda: self.folder.mkdir(parents=True, exist_ok=True), self.folder.name)
         if not self.folder.is_dir():

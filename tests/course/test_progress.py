@@ -58,8 +58,10 @@ def test_the_page(file, tmp_path):
     page = BeautifulSoup((tmp_path / "mine.html").read_text(encoding="utf-8"), "html.parser")
     assert "Ada <b>& Co</b>" in page.text and "31 Jan 2026" in page.text and "1 of 3" in page.text
     assert "99" not in page.text and not page.select("b, script, link, img")
-    with pytest.raises(ValueError, match="'nowhere'"):
-        helpers.course.passed(tmp_path / "nowhere" / "mine.html")
+    helpers.course.passed(tmp_path / "new" / "mine.html")
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["mine.html"]
+    with pytest.raises(ValueError, match="'new'"):
+        helpers.course.passed(tmp_path / "new")
 
 
 @pytest.mark.parametrize("damaged", ["{", "[1]", '{"07-c": 3}', '{"07-c": "soon"}', "\0"])

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+from helpers.files import write_text
+
 PROGRESS_VARIABLE = "CONCEPTCLIP_PROGRESS"
 
 
@@ -53,10 +55,7 @@ def remember(name: str) -> None:
         found = remembered()
         if name not in found:
             found[name] = datetime.now().isoformat(timespec="minutes")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            beside = file.with_suffix(f".{os.getpid()}")  # so that an interrupted call leaves the old one whole
-            beside.write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
-            beside.replace(file)
+            write_text(file, json.dumps(found, indent=1, sort_keys=True))
 
 
 def forget() -> None:
