@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import psutil
@@ -289,6 +290,19 @@ def test_in_a_daemonic_worker_process(tiny, files):
         process.kill()
     assert shape == (400, 16, 32)
     np.testing.assert_allclose(features[:40], helpers.encode_images(*tiny, files).features, atol=1e-6)
+
+
+def encode_in_a_pool(files):
+    return helpers.encode_images(*small_model(), files, workers=2).features.numpy()
+
+
+def test_in_spawned_worker_processes(tiny, files):
+    """A pool whose processes begin from nothing, as on Windows and macOS; each makes its own model."""
+    halves, context = (files[:20], files[20:]), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        jobs = [pool.submit(encode_in_a_pool, half) for half in halves]
+        features = np.concatenate([job.result(timeout=600) for job in jobs])  # imports are slow on a busy machine
+    np.testing.assert_allclose(features, helpers.encode_images(*tiny, files).features, atol=1e-6)
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
