@@ -687,6 +687,10 @@ def _in_order(work: Callable, jobs: Iterable, workers: int) -> Generator[Any, No
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+if hasattr(os, "register_at_fork"):  # a forked process has none of torch's threads, and would wait for them for ever
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
 def _start_worker(started: Barrier) -> None:
     torch.get_num_threads()  # a thread's first question sets its number to everybody's: to be asked before, not after
     torch.set_num_threads(1)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import psutil
@@ -264,14 +265,14 @@ def test_each_worker_has_one_thread_of_torchs(tiny, files, monkeypatch):
 
 
 def encode_in_a_child(files, queue) -> None:
-    encoded = helpers.encode_images(*small_model(), files, workers=2, tokens=True)
+    encoded = helpers.encode_images(*small_model(), files, batch_size=128, workers=2, tokens=True)
     queue.put((encoded.features.numpy(), encoded.tokens.shape))
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
 def test_in_a_daemonic_worker_process(tiny, files):
     """Forked, where the parent has used several threads of torch's before."""
-    many = [*files] * 10  # token vectors beyond torch's limit for copying by one thread
+    many = [*files] * 10  # in batches whose token vectors are beyond torch's limit for copying by one thread
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -281,7 +282,7 @@ def test_in_a_daemonic_worker_process(tiny, files):
         queue = context.Queue()
         process = context.Process(target=encode_in_a_child, args=(many, queue), daemon=True)
         process.start()
-        features, shape = queue.get(timeout=120)
+        features, shape = queue.get(timeout=300)
         process.join(30)
         assert process.exitcode == 0
     finally:
@@ -289,6 +290,17 @@ def test_in_a_daemonic_worker_process(tiny, files):
         process.kill()
     assert shape == (400, 16, 32)
     np.testing.assert_allclose(features[:40], helpers.encode_images(*tiny, files).features, atol=1e-6)
+
+
+def encode_in_a_pool(files):
+    return helpers.encode_images(*small_model(), files, workers=2).features.numpy()
+
+
+def test_in_a_spawned_worker_process(tiny, files):
+    """A pool whose process begins from nothing, as on Windows and macOS, and makes its own model."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        features = pool.submit(encode_in_a_pool, files).result(timeout=600)  # imports are slow on a busy machine
+    np.testing.assert_allclose(features, helpers.encode_images(*tiny, files).features, atol=1e-6)
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------

@@ -339,6 +339,7 @@ def test_another_models_store_is_refused_and_both_are_named(tiny, photos, tmp_pa
         assert "other-model" in str(error.value)
         assert weights_hash(tiny[0])[:12] in str(error.value)
         assert weights_hash(other)[:12] in str(error.value)
+        assert weights_hash(other) not in str(error.value)  # 64 digits that nobody reads
     assert helpers.zero_shot(*tiny, store.read(), ["band", "nucleus"]).shape == (12, 2)
     assert snapshot(tmp_path / "store") == before
 
@@ -409,6 +410,8 @@ def test_a_folder_that_changes_under_the_run(tiny, photos, tmp_path, monkeypatch
     items = list_items(photos)
     done = into_store(*tiny, items, tmp_path / "store", options=Options(batch_size=12))
     assert (done.encoded, done.failed) == (10, 2)
+    problems = sorted(Store(tmp_path / "store").failures()["problem"])
+    assert [problem[:6] for problem in problems] == ["05.png", "06.png"]
     monkeypatch.undo()
     done = into_store(*tiny, items, tmp_path / "store")
     assert (done.encoded, done.failed, done.skipped) == (1, 1, 10)
@@ -580,12 +583,19 @@ def test_the_command_tells_of_failures_and_faults(tiny_model_folder, photos, tmp
     assert main(arguments) == 3
     out = capsys.readouterr().out
     assert "11 encoded" in out and "03.png" in out
-    with pytest.raises(SystemExit):
-        main([*arguments, "--address", "ray://x"])
+    for more in (("--address", "ray://x"), ("--workers", "2")):
+        with pytest.raises(SystemExit):
+            main([*arguments, *more])
+        assert "--engine daft" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="low below high"):
+        main([*arguments, "--window", "5", "1"])
+    with pytest.raises(ValueError, match=r"03\.png is a file"):
+        main([str(photos), "--out", str(photos / "03.png")])
     done = command(
         tmp_path / "absent-folder", "--out", tmp_path / "s2", "--model", tiny_model_folder, stderr=-1, stdout=-1
     )
     said = done.communicate()
-    assert done.returncode in (1, 3)
-    assert "absent-folder" in "".join(said)
+    assert done.returncode == 1
+    assert "absent-folder: no such file or folder" in said[1]
     assert "Traceback" not in said[1]
+    assert not (tmp_path / "s2").exists()

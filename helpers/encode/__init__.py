@@ -58,6 +58,10 @@ class Options:
     dtype: str = "float16"
     window: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ValueError(f"window is (low, high) with low below high, not {self.window}.")
+
     def provenance(self, model: Any, processor: Any) -> dict[str, str]:
         """What the shards of a run with these options say of themselves: `store.provenance` and the window."""
         window = json.dumps(self.window) if self.window else ""
@@ -321,7 +325,9 @@ class Encoder:
         ones = [good[k] for k in part.index.tolist()]
         kept = [k for k, one in enumerate(ones) if unchanged(one.item, one.stamp)]
         for one in (one for k, one in enumerate(ones) if k not in set(kept)):
-            writer.fail(one.item.path, None, "The file changed while it was read. Run again when it stays as it is.")
+            name = one.item.path.rpartition("/")[2]
+            problem = f"{name}: the file changed or went away while it was read. Run again when it stays as it is."
+            writer.fail(one.item.path, None, problem)
         if not kept:
             return
         rows = [

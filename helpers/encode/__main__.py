@@ -72,8 +72,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all went well, 3 when some pictures failed."""
     asked = parser().parse_args(arguments)
-    if asked.address and not asked.engine:
-        parser().error("--address is of an engine: add --engine daft.")
+    if not asked.engine and (asked.address or asked.workers or asked.gpus is not None):
+        parser().error("--address, --workers and --gpus are of an engine: add --engine daft.")
+    absent = [source for source in asked.source if "://" not in source and not Path(source).exists()]
+    if absent:
+        raise ValueError(f"{absent[0]}: no such file or folder. Check the path.")
     quiet()
     options = Options(
         batch_size=asked.batch_size,
@@ -120,13 +123,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if asked.engine:
                     bar.update(done.encoded + done.failed)
     total.seconds = time.monotonic() - started
-    now = total.encoded + total.failed
-    print(f"{total}: {total.shards} shards in {total.seconds:.1f} s, {now / total.seconds:.1f} images/s")
+    now, shards = total.encoded + total.failed, f"{total.shards} shard{'s' * (total.shards != 1)}"
+    print(f"{total}: {shards} in {total.seconds:.1f} s, {now / total.seconds:.1f} images/s")
     failures = store.failures()
     for row in failures.head(5).itertuples():
         print(f"  failed: {row.problem}")
     if len(failures):
-        print(f"All {len(failures)} failures: helpers.store.Store({Path(asked.out).name!r}).failures()")
+        print(f"All that failed, {len(failures)}: helpers.store.Store({Path(asked.out).name!r}).failures()")
     return 3 if total.failed else 0
 
 
@@ -134,5 +137,9 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (ValueError, OSError, RuntimeError, ImportError) as problem:
-        print(f"encode: {problem}", file=sys.stderr)
+        said = problem.strerror if isinstance(problem, OSError) and problem.filename is None else None  # not its number
+        print(f"encode: {said or problem}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("encode: stopped. The shards that are written are whole: run it again, and it goes on.", file=sys.stderr)
+        sys.exit(130)

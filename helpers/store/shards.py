@@ -72,8 +72,8 @@ class Store:
 
     def __init__(self, folder: str | os.PathLike[str], *, create: bool = False) -> None:
         self.folder = Path(folder)
-        if create and self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{self.folder.name}: a file, and a store is a folder. Name another place.")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder.name}: a file, and a store is a folder. Name an empty or a new one.")
         if create:
             _told(lambda: self.folder.mkdir(parents=True, exist_ok=True), self.folder.name)
         if not self.folder.is_dir():
@@ -116,10 +116,12 @@ class Store:
         if len({self.meta.get("window", ""), meta.get("window", "")} - {""}) > 1:
             differ.append("window")
         if differ:
-            told = "; ".join(f"{key} {self.meta.get(key)} there, {meta.get(key)} here" for key in differ)
+            told = [
+                f"{key} {self.meta.get(key)} there, {meta.get(key)} here" for key in differ if key != "weights_sha256"
+            ]
             raise ValueError(
                 f"{self.folder.name} holds vectors of {made_by(self.meta)}; {what} is of {made_by(meta)}. They "
-                f"differ in {told}. Use the same model and settings, or another store."
+                f"differ in {'; '.join(told) or 'their weights'}. Use the same model and settings, or another store."
             )
 
     def check(self, model: Any) -> None:
