@@ -254,7 +254,8 @@ def test_the_smallest_text_is_eight_pixels_high_on_a_phone():
 def test_no_code_asks_for_smaller_text():
     """What the fixture of this file does not see: the figures of chapters and explorers."""
     files = [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "notebooks").rglob("*.ipynb")]
-    said = {file.name: re.findall(r"(?:font|label|title)size=(\d+)", file.read_text(encoding="utf-8")) for file in files}
+    asks = re.compile(r"(?:font|label|title)size=(\d+)")
+    said = {str(file.relative_to(ROOT)): asks.findall(file.read_text(encoding="utf-8")) for file in files}
     assert sum(map(len, said.values())) > 10
     assert {name: sizes for name, sizes in said.items() if any(int(size) < SMALLEST for size in sizes)} == {}
 
