@@ -45,7 +45,7 @@ def to_array(image: Any) -> np.ndarray:
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def show_images(images: Any, titles: Sequence[str] | None = None, *, columns: int = 6, size: float = 1.8) -> np.ndarray:
+def show_images(images: Any, titles: Sequence[str] | None = None, *, columns: int = 5, size: float = 1.4) -> np.ndarray:
     """Pictures in a grid.
 
     Args:
@@ -70,7 +70,7 @@ def show_images(images: Any, titles: Sequence[str] | None = None, *, columns: in
     return axes
 
 
-def image_axes(count: int, *, columns: int = 6, size: float = 1.8, titled: bool = True) -> np.ndarray:
+def image_axes(count: int, *, columns: int = 5, size: float = 1.4, titled: bool = True) -> np.ndarray:
     """Empty square Axes in a grid for `count` pictures: array [rows, columns], the surplus switched off."""
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -118,7 +118,7 @@ def patch_grid(
         if number:
             x0, y0, x1, y1 = grid.box(index, size)
             text = ax.text(
-                (x0 + x1) / 2, (y0 + y1) / 2, str(index), color="white", ha="center", va="center", fontsize=8
+                (x0 + x1) / 2, (y0 + y1) / 2, str(index), color="white", ha="center", va="center", fontsize=9
             )
             text.set_path_effects([withStroke(linewidth=2, foreground="black")])
     ax.set(xlim=(-0.5, size[0] - 0.5), ylim=(size[1] - 0.5, -0.5))
@@ -163,7 +163,7 @@ def mask_outlines(image: Any, masks: dict[str, np.ndarray], *, legend: bool = Tr
             loc="upper center",
             bbox_to_anchor=(0.5, 0),
             ncols=3,
-            fontsize=8,
+            fontsize=9,
             handlelength=1.2,
             columnspacing=1,
         )
@@ -242,7 +242,7 @@ def concept_map(
     if colorbar:
         bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03)
         bar.solids.set_alpha(1)  # type: ignore[union-attr]
-        bar.ax.tick_params(labelsize=8)
+        bar.ax.tick_params(labelsize=9)
     return _bare(ax, title)
 
 
@@ -439,7 +439,7 @@ def similarity_heatmap(
         vmax=high,
         annot=annotate,
         fmt=fmt,
-        annot_kws={"size": 8},
+        annot_kws={"size": 9},
         linewidths=0.3,
         cbar_kws={"label": label},
         square=square,
@@ -799,44 +799,43 @@ def towers(config: Any, *, ax: Axes | None = None) -> Axes:
         config: of the model, `model.config`.
         ax: where to draw.
     """
-    ax = _ax(ax, (10.5, 4.7))
+    ax = _ax(ax, (7, 5.2))
     blue, orange, green = sns.color_palette(PALETTE)[:3]
     vision, text = config.vision_config, config.text_config
     side, width, text_width = vision.image_size, config.projection_dim, text.hidden_size
     patches = config.grid[0] * config.grid[1]
     pooling = {"mean": "mean over positions", "cls": "[CLS] position"}[config.text_pooling]
-    boxes = {  # left edge, middle, width, text, colour; heights are alike
-        "pixels": (0.0, 3.0, 1.6, f"pixel_values\nB × 3 × {side} × {side}", None),
-        "image": (2.1, 3.0, 1.9, f"image tower\nSigLIP, {vision.num_hidden_layers} layers", blue),
-        "pool": (4.4, 3.6, 2.2, "attention pooling", blue),
-        "image_proj": (4.4, 2.4, 2.2, f"image_proj\nof {width}-wide patch tokens", green),
-        "ids": (0.0, 0.6, 1.6, "input_ids\nN × T", None),
-        "text": (2.1, 0.6, 1.9, f"text tower\nBERT, {text.num_hidden_layers} layers", orange),
-        "text_proj": (4.4, 1.2, 2.2, f"text_proj\nof {text_width}-wide text tokens", green),
-        "mean": (4.4, 0.0, 2.2, f"{pooling},\ntext_projection", orange),
-        "image_features": (7.2, 3.6, 2.3, f"image_features\nB × {width}, unit length", None),
-        "image_tokens": (7.2, 2.4, 2.3, f"image_token_features\nB × {patches} × {width}", None),
-        "text_tokens": (7.2, 1.2, 2.3, f"text_token_features\nN × T × {width}", None),
-        "text_features": (7.2, 0.0, 2.3, f"text_features\nN × {width}, unit length", None),
+    boxes = {  # middle, lower edge, width, text, colour; heights are alike
+        "pixels": (1, 5.6, 1.9, f"pixel_values\nB × 3 × {side} × {side}", None),
+        "image": (1, 4.2, 1.9, f"image tower\nSigLIP, {vision.num_hidden_layers} layers", blue),
+        "ids": (5, 5.6, 1.9, "input_ids\nN × T", None),
+        "text": (5, 4.2, 1.9, f"text tower\nBERT, {text.num_hidden_layers} layers", orange),
+        "pool": (0, 2.6, 1.85, "attention\npooling", blue),
+        "image_proj": (2, 2.6, 1.85, f"image_proj\nof {width}-wide\npatch tokens", green),
+        "text_proj": (4, 2.6, 1.85, f"text_proj\nof {text_width}-wide\ntext tokens", green),
+        "mean": (6, 2.6, 1.85, f"{pooling},\ntext_projection", orange),
+        "image_features": (0, 1, 1.85, f"image_features\nB × {width}\nunit length", None),
+        "image_tokens": (2, 1, 1.85, f"image_token_\nfeatures\nB × {patches} × {width}", None),
+        "text_tokens": (4, 1, 1.85, f"text_token_\nfeatures\nN × T × {width}", None),
+        "text_features": (6, 1, 1.85, f"text_features\nN × {width}\nunit length", None),
     }
-    for left, middle, wide, label, color in boxes.values():
+    for middle, low, wide, label, color in boxes.values():
         face = "white" if color is None else (*color, 0.25)
         edge = "grey" if color is None else color
-        ax.add_patch(Rectangle((left, middle - 0.36), wide, 0.72, facecolor=face, edgecolor=edge, lw=1.3))
-        ax.text(left + wide / 2, middle, label, ha="center", va="center", fontsize=9)
+        ax.add_patch(Rectangle((middle - wide / 2, low), wide, 1, facecolor=face, edgecolor=edge, lw=1.3))
+        ax.text(middle, low + 0.5, label, ha="center", va="center", fontsize=10, linespacing=1.1)
     arrows = [("pixels", "image"), ("image", "pool"), ("image", "image_proj"), ("pool", "image_features")]
     arrows += [("ids", "text"), ("text", "mean"), ("text", "text_proj"), ("mean", "text_features")]
     arrows += [("image_proj", "image_tokens"), ("text_proj", "text_tokens")]
     for start, end in arrows:
-        left, middle, wide = boxes[start][:3]
-        ax.annotate(
-            "", boxes[end][:2], (left + wide, middle), arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1}
-        )
-    brackets = (9.6, 1.2, 2.4, "concept_logit_scale\nconcept_logit_bias"), (11.5, 0, 3.6, "logit_scale\nlogit_bias")
-    for x, low, high, label in brackets:
-        ax.plot([9.5, x, x, 9.5], [low, low, high, high], color="black", lw=1)
-        ax.text(x + 0.08, 1.8, label, va="center", fontsize=9)
-    ax.set(xlim=(-0.1, 12.6), ylim=(-0.5, 4.1))
+        above, below = boxes[start], boxes[end]
+        style = {"arrowstyle": "-|>", "color": "black", "lw": 1}
+        ax.annotate("", (below[0], below[1] + 1), (above[0], above[1]), arrowprops=style)
+    brackets = (2, 4, 0.55, "concept_logit_scale, concept_logit_bias"), (0, 6, -0.25, "logit_scale, logit_bias")
+    for left, right, low, label in brackets:
+        ax.plot([left, left, right, right], [1, low, low, 1], color="black", lw=1)
+        ax.text(3, low - 0.1, label, ha="center", va="top", fontsize=10)
+    ax.set(xlim=(-1, 7), ylim=(-0.75, 6.7))
     return _bare(ax)
 
 

@@ -709,6 +709,12 @@ def test_the_explorer_takes_a_folder_or_a_list_of_pictures(atlas, tmp_path):
         helpers.ConceptExplorer(*small_model(), domain=SKIN, atlas=pd.DataFrame({"a": [1]}))
 
 
+def test_photographs_are_not_called_the_atlas(explorer):
+    photographs = helpers.ConceptExplorer(*small_model(), atlas=helpers.load_cells("test")[:3])
+    assert photographs.search.description == "Search the photographs for it"
+    assert explorer.search.description == "Search the atlas for it"
+
+
 def test_reset_is_the_start(explorer):
     start = explorer.picture.get_state(["data", "overlay", "box", "marks", "status"]) | {"rows": explorer.table.rows}
     explorer.cell.value = 0

@@ -1,6 +1,7 @@
 """Figures: the right numbers in the right places, the given Axes used, and no warning on the way."""
 
 import itertools
+import re
 
 import matplotlib
 
@@ -11,16 +12,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 from skimage import data
 
 import helpers
 from helpers import plots
 from helpers.tokens import PatchGrid
+from tools.chapters import ROOT
 
 GRID = PatchGrid(4, 4, 14, 60)
 RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(data.chelsea())  # 451 x 300
+
+
+SMALLEST = 9
+"""Points of the smallest text in a figure."""
+
+
+def written(figure):
+    """The texts that are seen in a figure."""
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +40,8 @@ def draw_and_close():
     yield
     for number in plt.get_fignums():
         plt.figure(number).canvas.draw()  # what is wrong with a layout shows only now
+        small = [text for text in written(plt.figure(number)) if text.get_fontsize() < SMALLEST]
+        assert not small, f"too small for a phone: {small[0]}"
     plt.close("all")
 
 
@@ -213,6 +227,30 @@ def test_given_axes_are_used_and_no_figure_is_made():
     ]
     assert drawn == axes.ravel().tolist()
     assert len(plt.get_fignums()) == 1
+
+
+# --- on a phone -------------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_text_is_eight_pixels_high_on_a_phone():
+    """The pages make no figure smaller than a share of itself; what does not fit is moved in its frame."""
+    style = (ROOT / "tools" / "templates" / "style.css").read_text(encoding="utf-8")
+    share = float(re.search(r"calc\((\.\d+) \* var\(--natural", style)[1])
+    with plt.rc_context():
+        helpers.setup()
+        pixels_a_point = plt.rcParams["figure.dpi"] / 72
+        sizes = [plt.rcParams[f"{part}.labelsize"] for part in ("axes", "xtick", "ytick")]
+        sizes += [plt.rcParams[name] for name in ("axes.titlesize", "legend.fontsize", "font.size")]
+    assert SMALLEST * pixels_a_point * share >= 8 and min(sizes) >= SMALLEST
+
+
+def test_no_code_asks_for_smaller_text():
+    """What the fixture of this file does not see: the figures of chapters and explorers."""
+    files = [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "notebooks").rglob("*.ipynb")]
+    asks = re.compile(r"(?:font|label|title)size=(\d+)")
+    said = {str(file.relative_to(ROOT)): asks.findall(file.read_text(encoding="utf-8")) for file in files}
+    assert sum(map(len, said.values())) > 10
+    assert {name: sizes for name, sizes in said.items() if any(int(size) < SMALLEST for size in sizes)} == {}
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -61,6 +61,8 @@ def test_the_zip(name, tmp_path):
         found = sections(given[chapter.path.name])
         assert {section.title for section in found} == kept | {""}
         assert {e for section in found for e in section.exercises} == exercises
+        cut = [s.title for s in sections(nbformat.read(chapter.path, as_version=4))[1:] if s.title not in kept]
+        assert cut and given[chapter.path.name].cells[0].source.endswith(" · ".join(cut))  # what is missing is named
     assert path.timetable() in (folder / "timetable.txt").read_text(encoding="utf-8")
 
 

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from tools import minutes
+from tools import minutes, paths
 from tools.chapters import ROOT, chapters
-from tools.sections import read
+from tools.sections import read, sections
 
 TEACHING = ROOT / "teaching"
 COURSE = chapters()
@@ -121,3 +121,17 @@ def test_the_cheat_sheet_is_one_page_and_asks_for_nothing(tmp_path):
 def test_the_days_before_fit_on_a_page():
     """A page of 12 points holds about 700 words."""
     assert len((TEACHING / "room.md").read_text(encoding="utf-8").split()) <= 700
+
+
+def test_the_three_hours_section_by_section():
+    """Minutes in the table are those of the rule, for what the path keeps."""
+    text = (TEACHING / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| (\d\d) \| (.+?) \| (\d+) \| \d+ \| .*\|$", text)
+    said = {(number, "" if title.startswith("*before") else title): int(counted) for number, title, counted in rows}
+    counted = {
+        (chapter.number, section.title): section.minutes()
+        for chapter, nb in paths.load()["three-hours"].notebooks().items()
+        for section in sections(nb)
+    }
+    assert list(said) == list(counted)
+    assert [place for place in said if not minutes.is_honest(said[place], counted[place])] == []

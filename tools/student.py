@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from tools import paths
 from tools.chapters import BUILD, ROOT, chapters
 from tools.links import anchors
-from tools.sections import count_words
+from tools.sections import count_words, sections
 
 SOLUTION = re.compile(
     r"\n*<details\b[^>]*>\s*<summary>\s*(?:<\w+>)*\s*Solution(?:(?!</details>).)*</details>\n*",
@@ -51,6 +51,10 @@ def student_notebooks(path: paths.TeachingPath | None = None) -> dict[Path, Note
         chosen = {c.path: nbformat.read(c.path, as_version=4) for c in chapters()}
     else:
         chosen = {chapter.path: nb for chapter, nb in path.notebooks().items()}
+        for where, nb in chosen.items():  # what is kept speaks of sections that are not there
+            titles = [[section.title for section in sections(x)[1:]] for x in (nbformat.read(where, as_version=4), nb)]
+            if cut := [title for title in titles[0] if title not in titles[1]]:
+                nb.cells[0].source += f"\n\n*Left out on this path* {' · '.join(cut)}"
     bare = {where: strip(nb) for where, nb in chosen.items()}
     known = {where: anchors(nb) for where, nb in bare.items()}
     for where, nb in bare.items():

@@ -194,8 +194,7 @@ class CellDesigner(widgets.VBox):
         keys = self._keys()
         shown = replace(now, scores=now.scores.loc[keys])
         old = before and replace(before, scores=before.scores.loc[keys])
-        height = 0.8 + 0.27 * len(keys)
-        figure = plt.figure(figsize=(12, max(3.4, height)), layout="constrained")
+        figure = plt.figure(figsize=(6.6, 4.2 + 0.27 * len(keys)), layout="constrained")
         return designer_figures.designer_figure(figure, old, shown, self.measure.value)
 
     # --- how the parts follow ---

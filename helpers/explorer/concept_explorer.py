@@ -328,7 +328,7 @@ class ConceptExplorer(widgets.VBox):
             raise ValueError("There is no picture yet: open one first.")
         region = self._ranking() if self.patches else None
         return drawing.explorer_figure(
-            plt.figure(figsize=(12, 3.4), layout="constrained"),
+            plt.figure(figsize=(7, 6.2), layout="constrained"),
             self.sight,
             self._map(),
             self._title(),
@@ -491,7 +491,7 @@ def _box(box) -> Box:
 def _pictures(atlas, domain: Domain) -> tuple[Atlas | None, str]:
     """The pictures to pick from, and what they are called; None where there are none to begin with."""
     if isinstance(atlas, Atlas):
-        return atlas, "the atlas"
+        return atlas, "the photographs" if "laboratory" in atlas.table else "the atlas"
     if atlas is None:
         if domain.name != ATLAS_DOMAIN:
             return None, "the pictures"

@@ -24,7 +24,9 @@ def short(value: str) -> str:
 def designer_figure(figure: Figure, before: Drawn | None, now: Drawn, column: str = "global cosine") -> Figure:
     """What the cell designer shows: the cell before and now, each concept's score, and its change."""
     old = now if before is None else before
-    first, second, bars = figure.subplots(1, 3, width_ratios=[1, 1, 1.2])
+    heights = [3.3, 0.9 + 0.27 * len(now.scores)]
+    axes = figure.subplot_mosaic([["before", "now"], ["bars", "bars"]], height_ratios=heights)
+    first, second, bars = axes["before"], axes["now"], axes["bars"]
     plots.show_image(old.picture.image, "before", ax=first)
     plots.show_image(now.picture.image, "now", ax=second)
     change = now.scores[column] - old.scores[column]
@@ -45,7 +47,7 @@ def sweep_order(changes: pd.DataFrame, shown: int = SHOWN) -> list[str]:
 def sweep_canvas(sweep: Sweep, side: str = "global", make=Figure) -> Figure:
     """An empty figure of the size that a sweep needs; `make=plt.figure` for one that the notebook shows."""
     rows = len(sweep_order(sweep.changes(side)))
-    return make(figsize=(10, 2.3 + _row_height(sweep) * rows), layout="constrained")
+    return make(figsize=(6.8, 3.3 + _row_height(sweep) * rows), layout="constrained")
 
 
 def sweep_figure(figure: Figure, sweep: Sweep, side: str = "global") -> Figure:
@@ -57,9 +59,9 @@ def sweep_figure(figure: Figure, sweep: Sweep, side: str = "global") -> Figure:
     order = sweep_order(changes)
     colours, markers = sns.color_palette(PALETTE), "osDXP*"
     others = [value for value in sweep.values if value != sweep.base]
-    pictures, below = figure.subfigures(2, 1, height_ratios=[1.5, 0.6 + _row_height(sweep) * len(order)])
+    pictures, below = figure.subfigures(2, 1, height_ratios=[1.6, 1.7 + _row_height(sweep) * len(order)])
     for image, value, ax in zip(
-        sweep.images, sweep.values, pictures.subplots(1, max(6, len(sweep.values))).flat, strict=False
+        sweep.images, sweep.values, pictures.subplots(1, max(4, len(sweep.values))).flat, strict=False
     ):
         plots.show_image(image, short(value) + (" (base)" if value == sweep.base else ""), ax=ax)
     for ax in pictures.axes[len(sweep.values) :]:
@@ -91,9 +93,8 @@ def sweep_figure(figure: Figure, sweep: Sweep, side: str = "global") -> Figure:
         Line2D([], [], marker="<", ls="", color="black", label="should fall"),
         Line2D([], [], marker="o", ls="", color="black", mfc="white", label="should stand still, or unknown"),
     ]
-    ax.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9, title=sweep.attribute.replace("_", " ")
-    )
+    title = sweep.attribute.replace("_", " ")
+    below.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, title=title)
     ax.grid(axis="x", alpha=0.3)
     sns.despine(ax=ax)
     return figure

@@ -94,7 +94,8 @@ def explorer_figure(
     region: pd.DataFrame | None = None,
 ) -> Figure:
     """What the concept explorer shows: picture, map, scores, and with a box its ranking."""
-    titled = figure.subplots(1, 4, width_ratios=[1, 1.15, 0.9, 0.9])
+    pictures, bars = figure.subfigures(2, 1, height_ratios=[1.15, 1])  # the bars' names take no room from the pictures
+    titled = [*pictures.subplots(1, 2), *bars.subplots(1, 2)]
     width, height = sight.image.size
     plots.show_image(sight.image, sight.name, ax=titled[0])
     if box:
