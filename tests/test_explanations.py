@@ -90,11 +90,18 @@ def test_deletion_and_insertion_by_hand():
     assert curves.insertion[0].tolist() == [0] + [1] * 16
     wrong = helpers.explanations.deletion_insertion(score, picture, -maps, GRID, steps=16, fill="mean")
     assert wrong.deletion[0].tolist() == [1] * 16 + [0]
-    right_area, wrong_area = (helpers.metrics.curve_area(c.fractions, c.deletion) for c in (curves, wrong))
+    right_area, wrong_area = (np.trapezoid(c.deletion[0], c.fractions) for c in (curves, wrong))
     assert right_area == pytest.approx(1 / 32)
     assert wrong_area == pytest.approx(31 / 32)
+    early = helpers.explanations.deletion_insertion(score, picture, maps, GRID, steps=(0.125, 0.5), fill="mean")
+    assert early.fractions.tolist() == [0.125, 0.5]
+    assert early.deletion.tolist() == [[0, 0]]
+    assert early.insertion.tolist() == [[1, 1]]
     with pytest.raises(ValueError, match=r"\[1, 4, 4\]"):
         helpers.explanations.deletion_insertion(score, picture, maps[:, :2], GRID)
+    for steps in ((0.5, 2), ()):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            helpers.explanations.deletion_insertion(score, picture, maps, GRID, steps=steps)
 
 
 def test_agreement():

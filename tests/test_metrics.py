@@ -590,8 +590,3 @@ def test_temperature_is_recovered(temperature):
     binary = rng.random(20_000) < 1 / (1 + np.exp(-logits[:, 0]))
     fitted = helpers.metrics.fit_temperature(logits[:, 0] * temperature, binary, kind="sigmoid")
     assert fitted == pytest.approx(temperature, rel=0.05)
-
-
-def test_curve_area():
-    assert helpers.metrics.curve_area([0, 0.5, 1], [1, 0.5, 0]) == pytest.approx(0.5)
-    assert helpers.metrics.curve_area([0, 1], [[1, 1], [0, 0]]) == pytest.approx(0.5)

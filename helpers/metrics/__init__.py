@@ -21,7 +21,6 @@ from .classification import accuracy, agreement_by_column, balanced_accuracy, ka
 from .intervals import LEVEL, RESAMPLES, UNDEFINED, Estimate, bootstrap, bootstrap_mean
 from .maps import (
     MASK_SHARE,
-    curve_area,
     patch_auroc,
     patch_aurocs,
     patch_average_precision,
@@ -45,7 +44,6 @@ __all__ = [
     "balanced_accuracy",
     "bootstrap",
     "bootstrap_mean",
-    "curve_area",
     "decided",
     "expected_calibration_error",
     "fit_temperature",

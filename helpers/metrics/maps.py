@@ -1,4 +1,4 @@
-"""Does a map lie on its mask? Pointing game, areas and precision over patches, and curves of deletion or insertion."""
+"""Does a map lie on its mask? Pointing game, areas and precision over patches."""
 
 from __future__ import annotations
 
@@ -112,13 +112,3 @@ def _maps_and_targets(maps: Any, shares: Any, share: float) -> tuple[np.ndarray,
             f"shares {shares.shape} must be on the maps' grid {maps.shape}: use helpers.tokens.patch_shares."
         )
     return maps, shares >= share
-
-
-def curve_area(fractions: Any, scores: Any) -> float:
-    """Area under a deletion or insertion curve, by trapezoids.
-
-    Args:
-        fractions: float [S], rising from 0 to 1: how much of the image is gone (or there).
-        scores: float [S], or [B, S] for the mean over images.
-    """
-    return float(np.trapezoid(np.asarray(scores, dtype=float), np.asarray(fractions, dtype=float), axis=-1).mean())
