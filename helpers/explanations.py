@@ -367,7 +367,7 @@ def grad_cam_maps(
 
 @dataclass
 class Curves:
-    """What `deletion_insertion` returns: fractions [S] of the patches, and the scores there, deletion and insertion [B, S]."""
+    """What `deletion_insertion` returns: the fractions [S] of the patches, and the scores there [B, S], both ways."""
 
     fractions: np.ndarray
     deletion: np.ndarray

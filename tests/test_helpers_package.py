@@ -41,7 +41,7 @@ HEAVY = (
 
 
 def test_import_loads_nothing_heavy():
-    """Beside what transformers' own classes import by themselves, which is not ours to choose (5.20 takes scikit-learn)."""
+    """Beside what transformers' own classes import by themselves (5.20 takes scikit-learn), which is not ours."""
     script = f"""
 import sys
 from transformers import AutoModel, AutoProcessor, BertModel, SiglipVisionModel

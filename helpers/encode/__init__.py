@@ -58,10 +58,6 @@ class Options:
     dtype: str = "float16"
     window: tuple[float, float] | None = None
 
-    def __post_init__(self) -> None:
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ValueError(f"window is (low, high) with low below high, not {self.window}.")
-
     def provenance(self, model: Any, processor: Any) -> dict[str, str]:
         """What the shards of a run with these options say of themselves: `store.provenance` and the window."""
         window = json.dumps(self.window) if self.window else ""
