@@ -9,8 +9,9 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 import helpers
 from helpers.bloodcells import ATTRIBUTES, CONCEPTS
 from helpers.course.attributes import ATTRIBUTE_CONCEPTS, ATTRIBUTE_PHRASES, WBCATT_RESNET50, over_attributes
-from helpers.course.crops import square_around
+from helpers.course.crops import PROMPT, cut_out, square_around
 from helpers.course.evaluation_figures import distance_from_people, risk_against_coverage
+from recipes.grading import TEMPLATES
 
 
 def test_each_value_has_the_phrases_of_the_concept_that_is_true_exactly_then():
@@ -96,6 +97,13 @@ def test_a_cell_is_cut_out_by_its_own_mask():
         square_around(image, np.zeros_like(mask))
     with pytest.raises(ValueError, match="its own mask"):
         square_around(image, mask.T)
+
+
+def test_the_chapters_cut_and_ask_as_the_recipe_does():
+    fields = helpers.load_cells("krd")[:2]
+    alone = square_around(fields.images[1], fields.masks["white cell"][1])
+    assert np.array_equal(cut_out(fields)[1], alone) and len(cut_out(fields)) == 2
+    assert PROMPT == TEMPLATES[0]
 
 
 def test_the_figures_show_every_row_and_every_curve():
