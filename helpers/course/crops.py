@@ -10,7 +10,7 @@ from ..datasets import Atlas
 __all__ = ["CROP", "PROMPT", "cut_out", "square_around"]
 
 CROP = 2.0
-"""Side of the square around a cell, in longer sides of the box of its mask; `recipes/evaluate_mini.py` takes it, too."""
+"""Side of the square around a cell, in longer sides of the box of its mask: in `recipes/evaluate_mini.py`, too."""
 
 PROMPT = "a photo of {}"
 """The sentence that asks for a cell's type: the first of those of `recipes/evaluate_mini.py`."""

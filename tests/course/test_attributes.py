@@ -103,7 +103,7 @@ def test_the_chapters_cut_and_ask_as_the_recipe_does():
     fields = helpers.load_cells("krd")[:2]
     alone = square_around(fields.images[1], fields.masks["white cell"][1])
     assert np.array_equal(cut_out(fields)[1], alone) and len(cut_out(fields)) == 2
-    assert PROMPT == TEMPLATES[0]
+    assert TEMPLATES[0] == PROMPT
 
 
 def test_the_figures_show_every_row_and_every_curve():

@@ -48,9 +48,9 @@ def test_a_probe_takes_the_strength_that_is_best_on_other_cells():
     vectors, others = (middles + rng.normal(0, spread, (150, 3)) for spread in (0.6, 0.6))
     found = fit_probe(vectors, LABELS, others, LABELS)
     tried = [LogisticRegression(C=strength, max_iter=2000).fit(vectors, LABELS) for strength in STRENGTHS]
-    assert found.C == STRENGTHS[int(np.argmax([fit.score(others, LABELS) for fit in tried]))]
+    assert STRENGTHS[int(np.argmax([fit.score(others, LABELS) for fit in tried]))] == found.C
     rare = LABELS == "c"  # too few to be learned under a strong penalty, and nothing else is asked
-    assert fit_probe(middles, LABELS, middles[rare], LABELS[rare]).C > min(STRENGTHS)
-    assert fit_probe(middles, LABELS, middles[~rare], LABELS[~rare]).C == min(STRENGTHS)  # all alike
+    assert min(STRENGTHS) < fit_probe(middles, LABELS, middles[rare], LABELS[rare]).C
+    assert min(STRENGTHS) == fit_probe(middles, LABELS, middles[~rare], LABELS[~rare]).C  # all alike
     object_labels = LABELS.astype(object)
     assert set(fit_probe(vectors, object_labels, others, object_labels).predict(others)) <= set("abc")
