@@ -14,7 +14,7 @@ __all__ = ["crossed_mean", "unpaired_difference", "verdict"]
 
 
 def verdict(difference: Estimate) -> str:
-    """The word for a difference: better or worse where its interval excludes 0, tie where it holds 0; else not known."""
+    """The word for a difference: tie where its interval holds 0, else better or worse; not known without one."""
     if np.isnan([difference.low, difference.high]).any():
         return "not known"
     if difference.low > 0 or difference.high < 0:
