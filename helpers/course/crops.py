@@ -1,14 +1,24 @@
-"""One cell cut out of a wider picture, by its mask."""
+"""One cell cut out of a wider picture by its mask, and the sentence that asks for its type: alike in all chapters."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["CROP", "square_around"]
+from ..datasets import Atlas
+
+__all__ = ["CROP", "PROMPT", "cut_out", "square_around"]
 
 CROP = 2.0
-"""Side of the square around a cell, in longer sides of the box of its mask."""
+"""Side of the square around a cell, in longer sides of the box of its mask: in `recipes/evaluate_mini.py`, too."""
+
+PROMPT = "a photo of {}"
+"""The sentence that asks for a cell's type: the first of those of `recipes/evaluate_mini.py`."""
+
+
+def cut_out(fields: Atlas) -> list[Image.Image]:
+    """The white cell of each field of `load_cells("krd")`, in a square around its mask."""
+    return [square_around(*pair) for pair in zip(fields.images, fields.masks["white cell"], strict=True)]
 
 
 def square_around(image: Image.Image, mask: np.ndarray, factor: float = CROP, size: int = 224) -> Image.Image:

@@ -9,12 +9,28 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
 from ..metrics import Estimate
 from ..settings import PALETTE, SEED
 
-__all__ = ["draw_labels", "label_curve", "plot_label_curves"]
+__all__ = ["STRENGTHS", "draw_labels", "fit_probe", "label_curve", "plot_label_curves"]
+
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
+"""The values of C, the inverse strength of the penalty, among which a linear probe chooses."""
+
+
+def fit_probe(vectors: Any, labels: Any, val_vectors: Any, val_labels: Any) -> LogisticRegression:
+    """A linear probe: logistic regression on vectors, with the C of `STRENGTHS` that is right most often on val.
+
+    Args:
+        vectors, labels: float [N, D] and [N], to fit on.
+        val_vectors, val_labels: float [M, D] and [M], to choose on; of equally good ones the smallest C is taken.
+    """
+    labels, chosen_on = (np.asarray(some, dtype=object).astype(str) for some in (labels, val_labels))
+    fits = [LogisticRegression(C=strength, max_iter=2000).fit(vectors, labels) for strength in STRENGTHS]
+    return max(fits, key=lambda fit: fit.score(val_vectors, chosen_on))
 
 
 def draw_labels(labels: Any, share: float, rng: np.random.Generator) -> np.ndarray:

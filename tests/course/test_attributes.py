@@ -15,8 +15,9 @@ from helpers.course.attributes import (
     each_attribute,
     over_attributes,
 )
-from helpers.course.crops import square_around
+from helpers.course.crops import PROMPT, cut_out, square_around
 from helpers.course.evaluation_figures import distance_from_people, risk_against_coverage
+from recipes.grading import TEMPLATES
 
 
 def test_each_value_has_the_phrases_of_the_concept_that_is_true_exactly_then():
@@ -135,6 +136,13 @@ def test_a_cell_is_cut_out_by_its_own_mask():
         square_around(image, np.zeros_like(mask))
     with pytest.raises(ValueError, match=r"\(100, 80\).*\(80, 100\)"):
         square_around(image, mask.T)
+
+
+def test_the_chapters_cut_and_ask_as_the_recipe_does():
+    fields = helpers.load_cells("krd")[:2]
+    alone = square_around(fields.images[1], fields.masks["white cell"][1])
+    assert np.array_equal(cut_out(fields)[1], alone) and len(cut_out(fields)) == 2
+    assert TEMPLATES[0] == PROMPT
 
 
 def test_the_figures_show_every_row_and_every_curve():

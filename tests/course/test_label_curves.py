@@ -3,9 +3,10 @@
 import matplotlib
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from helpers.course.label_curves import draw_labels, label_curve, plot_label_curves
+from helpers.course.label_curves import STRENGTHS, draw_labels, fit_probe, label_curve, plot_label_curves
 
 matplotlib.use("Agg")
 LABELS = np.repeat(["a", "b", "c"], [100, 40, 10])
@@ -39,3 +40,17 @@ def test_a_curve_on_vectors_that_say_it_all_and_on_noise():
     plot_label_curves({"neighbour": table}, {"zero-shot": 0.7}, "noise", ax=ax)
     assert ax.get_title() == "noise" and [text.get_text() for text in ax.get_xticklabels()] == ["3", "15", "150"]
     matplotlib.pyplot.close(figure)
+
+
+def test_a_probe_takes_the_strength_that_is_best_on_other_cells():
+    rng = np.random.default_rng(0)
+    middles = np.eye(3)[np.searchsorted(["a", "b", "c"], LABELS)]
+    vectors, others = (middles + rng.normal(0, spread, (150, 3)) for spread in (0.6, 0.6))
+    found = fit_probe(vectors, LABELS, others, LABELS)
+    tried = [LogisticRegression(C=strength, max_iter=2000).fit(vectors, LABELS) for strength in STRENGTHS]
+    assert STRENGTHS[int(np.argmax([fit.score(others, LABELS) for fit in tried]))] == found.C
+    rare = LABELS == "c"  # too few to be learned under a strong penalty, and nothing else is asked
+    assert min(STRENGTHS) < fit_probe(middles, LABELS, middles[rare], LABELS[rare]).C
+    assert min(STRENGTHS) == fit_probe(middles, LABELS, middles[~rare], LABELS[~rare]).C  # all alike
+    object_labels = LABELS.astype(object)
+    assert set(fit_probe(vectors, object_labels, others, object_labels).predict(others)) <= set("abc")

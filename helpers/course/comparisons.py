@@ -1,0 +1,52 @@
+"""Is one better than the other? Differences of two estimates, means over pairs, and the word for a difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..metrics import RESAMPLES, Estimate
+from ..metrics.intervals import estimate, resample_weights
+from ..settings import SEED
+
+__all__ = ["crossed_mean", "unpaired_difference", "verdict"]
+
+
+def verdict(difference: Estimate) -> str:
+    """The word for a difference: tie where its interval holds 0, else better or worse; not known without one."""
+    if np.isnan([difference.low, difference.high]).any():
+        return "not known"
+    if difference.low > 0 or difference.high < 0:
+        return "better" if difference.value > 0 else "worse"
+    return "tie"
+
+
+def unpaired_difference(first: Estimate, second: Estimate) -> Estimate:
+    """First minus second, of two samples that were drawn apart, with its interval.
+
+    Each end adds, as squares, how far the two values lie from the ends that pull it outwards (Zou and Donner 2008). If
+    both were measured on the same pictures, the interval is usually wider than it need be: `paired_difference` is for
+    those.
+    """
+    value = first.value - second.value
+    down = np.hypot(first.value - first.low, second.high - second.value)
+    up = np.hypot(first.high - first.value, second.value - second.low)
+    # Rounded, since an end that is exactly 0 should not become a difference by the last digit.
+    return Estimate(*(round(float(end), 12) for end in (value, value - down, value + up)))
+
+
+def crossed_mean(values: Any, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
+    """Mean over all pairs of rows and columns (pictures and words), with its interval.
+
+    Pairs of one picture are not independent, and neither are pairs of one word. So both are drawn anew in each
+    resample: the interval is as wide as the number of pictures and the number of words deserve.
+
+    Args:
+        values: float [rows, columns].
+        n, seed: as in `helpers.metrics.bootstrap`.
+    """
+    values = np.asarray(values, dtype=float)
+    rows, columns = values.shape
+    means = (resample_weights(rows, n, seed) @ values * resample_weights(columns, n, seed + 1)).sum(1) / values.size
+    return estimate(values.mean(), means, values.size, clusters=np.arange(columns).repeat(rows))
