@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import math
+import re
 import zipfile
 
 import numpy as np
@@ -441,6 +442,17 @@ def test_foreign_words_are_not_ours_and_not_those_of_the_test():
     rng = np.random.default_rng(0)
     phrases = {phrase for concept in CONCEPTS.values() for phrase in concept.phrases}
     assert not phrases & {words.foreign_phrase(rng) for _ in range(2000)}
+
+
+def test_chapter_10_draws_from_words_that_no_training_met():
+    """Each is kept out by itself, and stands in no longer phrase that is trained on."""
+    notebook = json.loads((ATLAS.parents[1] / "notebooks" / "10_concept_bottleneck.ipynb").read_text("utf-8"))
+    (source,) = [cell for cell in ("".join(cell["source"]) for cell in notebook["cells"]) if 'words = "' in cell]
+    chosen = " ".join(re.findall(r'words \+?= "(.*)"', source)).split()
+    named, english = words.foreign_words()
+    trained = words.own_words() | set(re.findall(r"[a-z]+", " ".join((*named, *english))))
+    assert len(chosen) == len(set(chosen)) >= 32 and "violin" in chosen
+    assert all(words.is_test_word(word) for word in chosen) and not trained & set(chosen)
 
 
 def test_pictures_without_cells_are_not_those_of_the_test():
