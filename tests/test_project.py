@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from tools.chapters import ROOT
 from tools.lines import BESIDE_THE_CORE, rooms
 from tools.links import anchors, broken_links
+from tools.lowest import LEFT_OUT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIRED = [Requirement(text) for text in PROJECT["dependencies"]]
@@ -117,6 +118,10 @@ def test_contributing_answers_a_stranger():
     assert {room for room, lines in core.items() if lines > 350} <= set(said)
     whole = int(re.search(r"has ([\d,]+) lines of code", text)[1].replace(",", ""))
     assert sum(core.values()) == pytest.approx(whole, rel=0.1)
+
+
+def test_what_the_lowest_versions_leave_out_is_there():
+    assert [name for names in LEFT_OUT.values() for name in names if not (ROOT / "tests" / name).is_file()] == []
 
 
 def test_pins_lie_in_the_ranges():
