@@ -4,10 +4,11 @@ import re
 import shutil
 import subprocess
 
+import nbformat
 import pytest
 
 from tools import minutes, paths
-from tools.chapters import ROOT, chapters
+from tools.chapters import FIRST_CELL, ROOT, chapters
 from tools.sections import read, sections
 
 TEACHING = ROOT / "teaching"
@@ -21,14 +22,13 @@ QUESTION = re.compile(
 )
 
 
+def first_cell(chapter):
+    return nbformat.read(chapter.path, as_version=4).cells[0].source.strip()
+
+
 def goals(chapter):
     """What the first cell says one will be able to do."""
-    import nbformat
-
-    from tools.chapters import FIRST_CELL
-
-    first = nbformat.read(chapter.path, as_version=4).cells[0].source.strip()
-    return re.findall(r"(?m)^[-*] ", FIRST_CELL.match(first)["goals"])
+    return re.findall(r"(?m)^[-*] ", FIRST_CELL.match(first_cell(chapter))["goals"])
 
 
 def asked(text):
@@ -135,3 +135,12 @@ def test_the_three_hours_section_by_section():
     }
     assert list(said) == list(counted)
     assert [place for place in said if not minutes.is_honest(said[place], counted[place])] == []
+
+
+def test_the_day_before_names_the_notebooks_that_need_more_memory():
+    """And no others: what says `*Memory* 1 GB` in its first cell is not named."""
+    large = [chapter.number for chapter in COURSE if "*Memory* 1 GB" not in first_cell(chapter)]
+    said = (TEACHING / "room.md").read_text(encoding="utf-8")
+    listed = re.search(r"Notebooks? ([\d, and]+) needs? 2 GB", said)[1]
+    assert re.findall(r"\d\d", listed) == large
+    assert f"3 GB where notebook {' or '.join(large)} is done" in said

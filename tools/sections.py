@@ -47,7 +47,7 @@ class Section:
 
     @property
     def number(self) -> int | None:
-        """The number that the heading begins with, as in "4 The sigmoid: is the bar cleared?"."""
+        """The number that the heading begins with, as in "4 The sigmoid: does this prompt fit?"."""
         match = re.match(r"(\d+) ", self.title)
         return int(match[1]) if match else None
 
