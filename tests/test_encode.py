@@ -115,7 +115,7 @@ def test_tables_and_lists_are_read_as_text(tmp_path):
         assert [Path(item.path).name for item in list_items(tmp_path / "l.txt")] == ["a.png", "b.png"]
     for name in ("own.txt", "own.csv"):
         (tmp_path / name).write_text(f"file\n{name}\n" if name == "own.csv" else f"a.png\n{name}\n")
-        with pytest.raises(ValueError, match=f"{name}: the list leads back to itself"):
+        with pytest.raises(ValueError, match=name):
             list_items(tmp_path / name)
 
 
@@ -126,15 +126,15 @@ def test_a_table_from_image_folder_is_a_source(tmp_path):
     items = list_items(table)
     assert [Path(item.path).name for item in items] == ["b.png", "a.png"]
     assert [dict(item.labels) for item in items] == [{"file": "b.png", "label": None}, {"file": "a.png", "label": "x"}]
-    with pytest.raises(ValueError, match="The table: no column"):
+    with pytest.raises(ValueError, match="path"):
         list_items(pd.DataFrame({"name": ["a.png"]}))
-    with pytest.raises(ValueError, match="row 1 names no file"):
+    with pytest.raises(ValueError, match=r"row 1\b.*'path'"):
         list_items(pd.DataFrame({"path": ["a.png", None]}))
 
 
 @pytest.mark.parametrize("source", [None, 5, b"a.png", {"a.png": 1}, {"a.png"}])
 def test_sources_of_another_kind(source):
-    with pytest.raises(TypeError, match=f"source is a {type(source).__name__}"):
+    with pytest.raises(TypeError, match=f"source.*{type(source).__name__}"):
         list_items(source)
 
 
@@ -147,7 +147,7 @@ def test_every_file_of_a_folder_is_accounted_for(tmp_path, monkeypatch):
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     (folder / "below" / "circle").symlink_to(folder)
     (folder / "film.mp4").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"photos: not listed.*1 × \.mp4"):
+    with pytest.warns(UserWarning, match=r"photos.*1 × \.mp4"):
         items = list_items(folder)
     assert [Path(item.path).relative_to(folder).as_posix() for item in items] == ["a.png", "link/b.png"]
     walk = os.walk
@@ -181,11 +181,11 @@ def test_options_are_checked_before_the_work(options, named):
 def test_what_cannot_be_done_is_told(tiny, tmp_path):
     picture(0).save(tmp_path / "a.png")
     for rows in (0, 1.5, "5"):
-        with pytest.raises(ValueError, match="rows must be"):
+        with pytest.raises(ValueError, match="rows"):
             into_store(*tiny, tmp_path / "a.png", tmp_path / "store", rows=rows)
-    with pytest.raises(ValueError, match=r"a\.png: a file, and a store is a folder"):
+    with pytest.raises(ValueError, match=r"a\.png"):
         into_store(*tiny, tmp_path / "a.png", tmp_path / "a.png")
-    with pytest.raises(ValueError, match="reduce gave the shape"):
+    with pytest.raises(ValueError, match="reduce"):
         options = Options(concepts=("veil",))
         into_store(*tiny, tmp_path / "a.png", tmp_path / "other", options=options, reduce=lambda part: 5)
     for option in ("--rows", "--batch-size", "--workers", "--tile"):

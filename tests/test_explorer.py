@@ -618,7 +618,7 @@ def test_compare_says_what_is_no_phrase(atlas, compare, named):
     "compare", [5, np.nan, b"band", {"veil": ["blue"]}, {"veil"}, pd.DataFrame({"a": ["veil"]}), np.array([["veil"]])]
 )
 def test_compare_says_what_is_no_list_of_phrases(atlas, compare):
-    with pytest.raises(TypeError, match=f"compare is a {type(compare).__name__}"):
+    with pytest.raises(TypeError, match=f"compare.*{type(compare).__name__}"):
         helpers.ConceptExplorer(*small_model(), atlas=atlas, compare=compare)
 
 
@@ -670,7 +670,7 @@ def test_a_first_picture_that_cannot_be_read_is_told(tmp_path):
 
 
 def test_a_vocabulary_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="vocabulary is empty"):
+    with pytest.raises(ValueError, match="vocabulary"):
         ConceptSession(*small_model(), vocabulary=[])
 
 

@@ -96,9 +96,9 @@ def test_refuses(loaded, released, written, tmp_path, capsys):
     for opset in (9, "20"):
         with pytest.raises(ValueError, match="opset"):
             exporting.export(*loaded, tmp_path / "new", opset=opset)
-    with pytest.raises(TypeError, match="processor is a NoneType"):  # it was found out when both towers were written
+    with pytest.raises(TypeError, match=r"processor.*NoneType"):  # it was found out when both towers were written
         exporting.export(loaded[0], None, tmp_path / "new")
-    with pytest.raises(TypeError, match="model is a"):
+    with pytest.raises(TypeError, match="model"):
         exporting.export(None, loaded[1], tmp_path / "new")
     half = helpers.load(released, device="cpu", dtype="bfloat16")
     with pytest.raises(ValueError, match="float32"):

@@ -358,12 +358,12 @@ def test_arguments_of_another_kind(folder):
     # One column's name is no list of letters: "g" stood in "group".
     assert concept_columns(helpers.image_folder(folder, table, text_columns="group")) == ["g"]
     for labels in (pd.DataFrame({"file": ["b.png"]}), {"b.png": "x"}, 5):
-        with pytest.raises(TypeError, match=f"labels is a {type(labels).__name__}"):
+        with pytest.raises(TypeError, match=f"labels.*{type(labels).__name__}"):
             helpers.image_folder(folder, labels)
     for place in (None, 5, [folder], os.fsencode(folder)):
-        with pytest.raises(TypeError, match=f"folder is a {type(place).__name__}"):
+        with pytest.raises(TypeError, match=f"folder.*{type(place).__name__}"):
             helpers.image_folder(place)
-        with pytest.raises(TypeError, match=f"folder is a {type(place).__name__}"):
+        with pytest.raises(TypeError, match=f"folder.*{type(place).__name__}"):
             mask_folder(folder, place)
 
 

@@ -473,7 +473,7 @@ def test_what_is_no_picture(image):
 @pytest.mark.parametrize("images", [{"a.png": 1}, {"a.png"}, b"a.png", pd.DataFrame({"path": ["a.png"]})])
 def test_what_has_no_order_is_no_list_of_pictures(images):
     """The names of a table's columns were taken for files."""
-    with pytest.raises(ValueError, match=f"images is a {type(images).__name__}"):
+    with pytest.raises(ValueError, match=f"images.*{type(images).__name__}"):
         as_image_list(images)
 
 

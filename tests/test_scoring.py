@@ -519,6 +519,6 @@ def test_classes_that_become_the_same_pieces_are_refused(tiny, encoded):
             for call in (helpers.zero_shot, helpers.class_vectors, helpers.annotate):
                 data = () if call is helpers.class_vectors else (encoded,)
                 options = {"recipe": "global"} if call is helpers.annotate else {}
-                with pytest.raises(ValueError, match="become the same pieces") as error:
+                with pytest.raises(ValueError) as error:
                     call(*tiny, *data, classes, **options)
                 assert all(name[:20] in str(error.value) for name in classes)

@@ -587,9 +587,9 @@ def test_the_command_tells_of_failures_and_faults(tiny_model_folder, photos, tmp
         with pytest.raises(SystemExit):
             main([*arguments, *more])
         assert "--engine daft" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="low below high"):
+    with pytest.raises(ValueError, match=r"5.*1"):
         main([*arguments, "--window", "5", "1"])
-    with pytest.raises(ValueError, match=r"03\.png is a file"):
+    with pytest.raises(ValueError, match=r"03\.png"):
         main([str(photos), "--out", str(photos / "03.png")])
     done = command(
         tmp_path / "absent-folder", "--out", tmp_path / "s2", "--model", tiny_model_folder, stderr=-1, stdout=-1

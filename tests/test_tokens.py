@@ -352,7 +352,7 @@ def test_maps_of_phrases_of_every_kind(tiny):
     for phrases in (tuple(two), np.array(two), pd.Series(two, index=[7, 3]), helpers.Domain("d", concepts=two)):
         torch.testing.assert_close(of(phrases), plain)
     for phrases in (None, 5, {"nucleus", "cell"}, b"nucleus", pd.DataFrame({"a": ["nucleus"]})):
-        with pytest.raises(TypeError, match=f"phrases is a {type(phrases).__name__}"):
+        with pytest.raises(TypeError, match=f"phrases.*{type(phrases).__name__}"):
             of(phrases)
     for phrases in (["nucleus", None], ["nucleus", np.nan], {"a": 5}):
         with pytest.raises(TypeError, match=r"phrases\[[01]\]"):

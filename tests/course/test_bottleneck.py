@@ -149,5 +149,5 @@ def test_lists_are_a_sample_and_images_are_too():
     alike = helpers.course.lists_difference(first[:1], second[:1])  # one list of each kind: only images vary
     paired = helpers.bootstrap_mean(first[0].astype(float) - second[0])
     assert list(alike) == pytest.approx(list(paired), abs=0.02)
-    with pytest.raises(ValueError, match=r"same images, not empty: \(40, 300\) and \(40, 200\)"):
+    with pytest.raises(ValueError, match=r"\(40, 300\).*\(40, 200\)"):
         helpers.course.lists_difference(first, second[:, :200])
