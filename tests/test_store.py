@@ -587,7 +587,7 @@ def test_the_command_tells_of_failures_and_faults(tiny_model_folder, photos, tmp
         with pytest.raises(SystemExit):
             main([*arguments, *more])
         assert "--engine daft" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="low below high"):
+    with pytest.raises(ValueError, match="low < high"):
         main([*arguments, "--window", "5", "1"])
     with pytest.raises(ValueError, match=r"03\.png is a file"):
         main([str(photos), "--out", str(photos / "03.png")])
