@@ -377,15 +377,33 @@ def encode_images(
         pixels_are=pixels_are,
     )
     vectors = _room_for_tokens(model, images, _tokens_kind(tokens), _dtype(dtype), memory_limit)
-    kept, taken = 0, []
+    features = torch.empty(_count(images) or 0, model.config.projection_dim, dtype=_dtype(dtype))
+    index: list[int] = []
+    names: list[str] = []
+    labels: list[Any] = []
+    failures: list[dict] = []
+    # Each part goes into its place at once, and nothing of it is kept: joined at the end, they would need twice the
+    # memory; and small tensors that stay between the large ones that come and go make the heap grow without end.
     for part in parts:
-        if vectors is not None:  # into their place at once: joined at the end, they would need twice the memory
-            vectors[kept : kept + len(part)], part.tokens = part.tokens, None
-        kept += len(part)
-        taken.append(part)
-    joined = _joined(taken)
-    joined.tokens = None if vectors is None else vectors[:kept]
-    return joined
+        start, end = len(index), len(index) + len(part)
+        if end > len(features):  # a stream, whose length nobody knew
+            features = torch.cat([features[:start], features.new_empty(end, features.shape[1])])
+        features[start:end] = part.features
+        if vectors is not None:
+            vectors[start:end] = part.tokens
+        index += part.index.tolist()
+        names += part.names
+        labels += part.labels or [None] * len(part)
+        failures += part.failures.to_dict("records")
+    return replace(
+        part,
+        features=features[: len(index)],
+        tokens=None if vectors is None else vectors[: len(index)],
+        index=torch.tensor(index, dtype=torch.long),
+        names=names,
+        failures=_failures(failures),
+        labels=labels if any(label is not None for label in labels) else None,
+    )
 
 
 def iter_image_encodings(
@@ -734,20 +752,27 @@ def _joined(pieces: list[ImageEncodings]) -> ImageEncodings:
     )
 
 
+def _count(images: Any) -> int | None:
+    """How many pictures there are at most; None for a stream."""
+    try:
+        loader = isinstance(images, DataLoader)
+        return len(images) * images.batch_size if loader and images.batch_size else len(images)
+    except TypeError:
+        return None
+
+
 def _room_for_tokens(
     model: Any, images: Any, tokens: str | None, dtype: torch.dtype, limit: int | None
 ) -> torch.Tensor | None:
     """One array for the token vectors of all images; a refusal before the work where they do not fit."""
     if not tokens:
         return None
-    try:
-        loader = isinstance(images, DataLoader)
-        count = len(images) * images.batch_size if loader and images.batch_size else len(images)
-    except TypeError:
+    count = _count(images)
+    if count is None:
         raise ValueError(
             "How many images there are is not known before the end, so there is no room to be made for their token "
             "vectors. Take them batch by batch with helpers.iter_image_encodings."
-        ) from None
+        )
     config = model.config
     width = config.vision_config.hidden_size if tokens == "unprojected" else config.projection_dim
     shape = (count, config.grid[0] * config.grid[1], width)

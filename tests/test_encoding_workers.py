@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import threading
 import time
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -177,6 +178,23 @@ def test_no_more_batches_are_under_way_than_workers_and_two(tiny, files, workers
         assert taken - given <= 4 * (workers + 2)
     assert given == 200
     assert no_thread_is_left()
+
+
+def test_no_part_is_kept_beside_the_result(tiny, files, monkeypatch):
+    """Small tensors that stay between large ones make the heap grow with the number of pictures."""
+    parts, original = [], encoding.iter_image_encodings
+
+    def watched(*args, **kwargs):
+        for part in original(*args, **kwargs):
+            assert sum(ref() is not None for ref in parts) <= 1  # the one before, which the caller's loop still names
+            parts.append(weakref.ref(part.features))
+            yield part
+
+    monkeypatch.setattr(encoding, "iter_image_encodings", watched)
+    for tokens in (False, True):
+        encoded = helpers.encode_images(*tiny, [*files, "nowhere.png"], batch_size=4, tokens=tokens, on_error="report")
+        assert (len(encoded), encoded.index.tolist(), len(encoded.failures)) == (40, list(range(40)), 1)
+    assert len(parts) == 22
 
 
 def test_an_error_closing_early_and_ctrl_c_leave_no_thread(tiny, files, monkeypatch):
