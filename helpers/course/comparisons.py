@@ -30,10 +30,10 @@ def unpaired_difference(first: Estimate, second: Estimate) -> Estimate:
     those.
     """
     value = first.value - second.value
-    down = np.hypot(first.value - first.low, second.high - second.value)
-    up = np.hypot(first.high - first.value, second.value - second.low)
+    down = float(np.hypot(first.value - first.low, second.high - second.value))
+    up = float(np.hypot(first.high - first.value, second.value - second.low))
     # Rounded, since an end that is exactly 0 should not become a difference by the last digit.
-    return Estimate(*(round(float(end), 12) for end in (value, value - down, value + up)))
+    return Estimate(round(value, 12), round(value - down, 12), round(value + up, 12))
 
 
 def crossed_mean(values: Any, *, n: int = RESAMPLES, seed: int = SEED) -> Estimate:
