@@ -371,20 +371,20 @@ def test_odd_phrases(explorer, text, said):
     explorer.until(lambda: "Map of red cells" in explorer.status() and explorer.problem() == "")
 
 
-def test_the_atlas_is_searched(explorer):
+def test_the_photographs_are_searched(explorer):
     without_box(explorer)
     drag(explorer, (0.38, 0.38), (0.62, 0.62))
     explorer.until(lambda: "Box of" in explorer.status())
     start = time.perf_counter()
-    explorer.press_button("Search the atlas for it")
+    explorer.press_button("Search the photographs for it")
     explorer.until(lambda: len(explorer.all(".cc-thumbs figure")) == 8, seconds=180)
-    TIMES["first search of the atlas"] = round(time.perf_counter() - start, 3)
+    TIMES["first search of the photographs"] = round(time.perf_counter() - start, 3)
     drag(explorer, (0.1, 0.1), (0.3, 0.3))
     explorer.until(lambda: not explorer.all(".cc-thumbs figure"))
     start = time.perf_counter()
-    explorer.press_button("Search the atlas for it")
+    explorer.press_button("Search the photographs for it")
     explorer.until(lambda: len(explorer.all(".cc-thumbs figure")) == 8)
-    TIMES["second search of the atlas"] = round(time.perf_counter() - start, 3)
+    TIMES["second search of the photographs"] = round(time.perf_counter() - start, 3)
     explorer.shot("explorer_search")
 
 

@@ -401,6 +401,6 @@ def test_no_request_leaves_the_page(page):
         if message["method"] == "Network.requestWillBeSent":
             asked.append(message["params"]["request"]["url"])
     assert any(url.startswith("file:") for url in asked)  # the log does see requests
-    local = ("file:", "blob:", "data:", "chrome:")  # the last: Chromium's own empty tab
+    local = ("file:", "blob:", "data:", "chrome:", "chrome-untrusted:")  # the last two: Chromium's own empty tab
     assert [url for url in asked if not url.startswith(local)] == []
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
