@@ -28,7 +28,7 @@ EXTRAS := dev,browser
 NOTEBOOKS := $(PY) -m tools.notebooks
 # Two at a time, each file (each notebook) by one of them from its first cell to its last; ARGS="-n 0" for one at a time.
 PYTEST := $(PY) -m pytest -n 2 --dist loadscope \
-  --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 120
+  --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
 # Here one test is one whole notebook, so whoever is free takes the next; by files, one of two would have nearly all.
 WHOLE := $(PY) -m pytest -n 2 --dist worksteal
 # A part of test-all, and how long it took: $(call part,NAME,COMMAND)
