@@ -91,7 +91,7 @@ def without(x: torch.Tensor, keep: torch.Tensor, grid: PatchGrid, fill: str = "b
     """Pictures in which some patches are taken away.
 
     Args:
-        x: float [B, 3, S, S].
+        x: float [B, 3, S, S]; or one picture [1, 3, S, S] for all rows of `keep`.
         keep: bool [B, h, w], False where the patch goes.
         grid: from `helpers.patch_grid(model)`.
         fill: what is put there: "blur", the picture without detail (its 7 x 7 mean colours), or "mean", its one mean
@@ -159,8 +159,7 @@ def _many(
     """The scores of one picture [1, 3, S, S] with different patches kept, bool [n, h, w]: float32 [n], on the CPU."""
     found = []
     for part in keep.split(batch_size):
-        several = image.expand(len(part), -1, -1, -1)
-        found.append(_asked(score, without(several, part, grid, fill), _targets(target, len(part))).float().cpu())
+        found.append(_asked(score, without(image, part, grid, fill), _targets(target, len(part))).float().cpu())
     return torch.cat(found)
 
 
@@ -367,7 +366,7 @@ def grad_cam_maps(
 
 @dataclass
 class Curves:
-    """What `deletion_insertion` returns: the fractions [S] of the patches, and the scores there [B, S], both ways."""
+    """What `deletion_insertion` returns: fractions of the patches [S]; scores there, deletion and insertion [B, S]."""
 
     fractions: np.ndarray
     deletion: np.ndarray
