@@ -73,7 +73,7 @@ test-all: $(STAMP)
 	@failed=; \
 	  $(call part,elsewhere and paths,$(WHOLE) -m "elsewhere or paths" tests/test_notebooks_elsewhere.py tests/test_paths.py $(ARGS)); \
 	  $(call part,engines,$(PY) -m pytest -n 0 -rs -m engines tests/test_encode.py $(ARGS)); \
-	  $(call part,lowest,$(MAKE) --no-print-directory test-lowest); \
+	  $(call part,lowest,$(PY) -m tools.lowest); \
 	  test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
 
 test-lowest: $(STAMP)
