@@ -176,12 +176,13 @@ def _rows(table: pd.DataFrame, name: str, folder: Path, tile: int, above: tuple[
             f"{name}: no column {', '.join(PATH_COLUMNS)}. It has: {', '.join(map(str, table.columns))}. Rename the "
             "one that holds the files' names."
         )
-    labels = table.drop(columns=column).astype(object)
-    labels = labels.where(labels.notna(), None).to_dict("records")
-    for row, given, more in zip(table.index, table[column], labels, strict=True):
+    records = table.astype(object)  # with the column of the files: of no columns an older pandas makes no records
+    records = records.where(records.notna(), None).to_dict("records")
+    for row, given, record in zip(table.index, table[column], records, strict=True):
         if not isinstance(given, (str, os.PathLike)):
             raise ValueError(f"{name}: row {row} names no file in column {column!r}, but {given!r}. Fill it in.")
         for item in _expand(given if "://" in str(given) else (folder / given).absolute(), tile, above):
+            more = {key: value for key, value in record.items() if key != column}
             own = {str(key): str(v) if isinstance(v, os.PathLike) else v for key, v in more.items()}
             yield Item(**{**vars(item), "labels": {**item.labels, **own}})
 
