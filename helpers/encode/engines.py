@@ -126,7 +126,11 @@ def run_daft(
 
 
 def _start_ray(address: str) -> None:
-    """Ray without its usage report; its workers at the usual priority, not at nice 15 as by default."""
+    """Ray without its usage report; its workers at the usual priority, not at nice 15 as by default.
+
+    While it starts, Ray asks 169.254.169.254 and metadata.google.internal whether this machine is a cloud's. Ray has no
+    switch for that; nothing goes to its makers.
+    """
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
