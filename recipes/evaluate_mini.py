@@ -23,6 +23,7 @@ import torch
 
 import helpers
 from helpers.bloodcells import ATTRIBUTES
+from helpers.files import write_text
 
 from .evaluate_drawn import Drawn, draw, grade_against_before, grade_drawn
 from .evaluate_real import LEFT_OUT, grade_bccd, grade_krd, grade_left_out, grade_pbc, look_at_krd, look_at_pbc
@@ -84,17 +85,15 @@ def _some(drawn: Drawn) -> Witness:
 
 
 def _with(report: list[dict], rows: list[dict]) -> list[dict]:
-    """A report with rows in the place of those of the same kind (the first part of their key), or behind PBC's."""
-    kind = rows[0]["key"].partition(".")[0]
-    rest = [row for row in report if not row["key"].startswith(f"{kind}.")]
-    at = next((n for n, row in enumerate(rest) if not row["key"].startswith("pbc.")), len(rest))
-    return rest[:at] + rows + rest[at:]
+    """A report with rows in the place of those of the same key; new ones stand behind PBC's and the laboratories'."""
+    new = {row["key"]: row for row in rows}
+    kept = [new.pop(row["key"], row) for row in report]
+    at = next((n for n, row in enumerate(kept) if not row["key"].startswith(("pbc.", "left_out."))), len(kept))
+    return [*kept[:at], *new.values(), *kept[at:]]
 
 
-def _write(report: list[dict], model: Path) -> None:
-    unfinished = model / "evaluation.tmp"
-    unfinished.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    unfinished.replace(model / "evaluation.json")
+def _save(report: list[dict], model: Path) -> None:
+    write_text(model / "evaluation.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 def _pair(text: str) -> tuple[str, Path]:
@@ -128,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
         report = json.loads((options.model / "evaluation.json").read_text("utf-8"))
         if options.left_out:
             report = _with(report, list(grade_left_out(dict(options.left_out))))
-            _write(report, options.model)
+            _save(report, options.model)
     else:
         torch.manual_seed(helpers.SEED)
         judge = Judge(*helpers.load(options.model, device="cpu"))
@@ -137,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
             for laboratory in options.never_saw:
                 if row["key"].startswith(laboratory.lower()):
                     row["details"]["never_saw"] = laboratory
-        _write(report, options.model)
+        _save(report, options.model)
         print(table_of(report))
     if (options.model / "README.md").exists():
         write_card(options.model)

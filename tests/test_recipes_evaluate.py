@@ -245,7 +245,7 @@ def test_crops_of_one_photograph_are_resampled_together(bccd, monkeypatch):
 
 
 def test_rows_of_laboratories_left_out_are_put_into_a_report_that_is_there(tmp_path):
-    """They replace older ones of their kind, stand behind PBC's, and nothing else changes."""
+    """One of the same key is replaced, others of the kind stay, new ones come behind them; nothing else changes."""
     other, shipped = tmp_path / "other", tmp_path / "shipped"
     for folder, keys in ((other, ["krd.crop.type"]), (shipped, ["pbc.type", "left_out.BCCD", "drawn.type"])):
         folder.mkdir()
@@ -255,8 +255,13 @@ def test_rows_of_laboratories_left_out_are_put_into_a_report_that_is_there(tmp_p
     before = json.loads((shipped / "evaluation.json").read_text())
     evaluate_mini.main(["--model", str(shipped), "--card", "--left-out", f"KRD={other}"])
     after = json.loads((shipped / "evaluation.json").read_text())
-    assert [row["key"] for row in after] == ["pbc.type", "left_out.KRD", "drawn.type"]
-    assert [after[0], after[2]] == [before[0], before[2]] and after[1]["value"] == 0.8
+    assert [row["key"] for row in after] == ["pbc.type", "left_out.BCCD", "left_out.KRD", "drawn.type"]
+    assert [after[0], after[1], after[3]] == before and after[2]["value"] == 0.8
+    rows = json.loads((other / "evaluation.json").read_text())
+    (other / "evaluation.json").write_text(json.dumps([rows[0] | {"value": 0.6}]))
+    evaluate_mini.main(["--model", str(shipped), "--card", "--left-out", f"KRD={other}"])
+    again = json.loads((shipped / "evaluation.json").read_text())
+    assert again == [*after[:2], after[2] | {"value": 0.6, "met": False}, after[3]]
 
 
 def test_a_laboratory_left_out_is_read_from_the_other_models_evaluation(tmp_path):
