@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -20,13 +22,67 @@ LOG = np.log(np.arange(1, 257, dtype=np.float32) / 256)
 WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def other_stain(rng: np.random.Generator, pixels: np.ndarray, strength: float) -> np.ndarray:
+class Stain(NamedTuple):
+    """How much light the three colour channels of a picture lose: mean [3] and covariance [3, 3] of optical density."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def stain_of(pixels: np.ndarray) -> Stain:
+    """The stain of a picture, uint8 [H, W, 3]."""
+    density = -LOG[pixels[::3, ::3].reshape(-1, 3)]
+    return Stain(density.mean(0), np.cov(density.T) + 1e-4 * np.eye(3))
+
+
+def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    """A symmetric matrix to the power of ``exponent``."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * values.clip(1e-8) ** exponent) @ vectors.T
+
+
+def in_stain(pixels: np.ndarray, stain: Stain, share: float) -> np.ndarray:
+    """The picture in the stain of another picture.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        stain: of the other picture.
+        share: 0 changes nothing; with 1 the density has the mean and, within limits, the covariance of ``stain``.
+
+    Returns:
+        uint8 [H, W, 3]. Colours are moved by the linear map that moves them least (Pitié and Kokaram, "The linear
+        Monge-Kantorovitch colour mapping", 2007), and stretched or shrunk at most 2.5 times.
+    """
+    own = stain_of(pixels)
+    root, inverse = _power(own.covariance, 0.5), _power(own.covariance, -0.5)
+    values, vectors = np.linalg.eigh(inverse @ _power(root @ stain.covariance @ root, 0.5) @ inverse)
+    matrix = (1 - share) * np.eye(3) + share * (vectors * values.clip(0.4, 2.5)) @ vectors.T
+    mean = (1 - share) * own.mean + share * stain.mean
+    density = (-LOG[pixels] - own.mean) @ matrix.T + mean
+    return (np.exp(-density) * 256).clip(0, 255).astype(np.uint8)
+
+
+def other_dye(rng: np.random.Generator, strength: float, hue: float) -> np.ndarray:
+    """float64 [3, 3], for the three channels of optical density: another colour, saturation and amount of dye."""
+    # Each colour channel takes up a little of the others.
+    mix = np.eye(3) + strength * rng.normal(0, 0.10, (3, 3))
+    saturation = np.exp(strength * rng.normal(0, 0.35))
+    angle, axis = strength * rng.normal(0, hue), np.full(3, 3**-0.5)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    turn = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+    matrix = mix @ turn @ (saturation * np.eye(3) + (1 - saturation) / 3)
+    return matrix * np.exp(strength * rng.normal(0, 0.25)) * np.exp(strength * rng.normal(0, 0.12, (3, 1)))
+
+
+def other_stain(rng: np.random.Generator, pixels: np.ndarray, strength: float, far: bool = False) -> np.ndarray:
     """The picture with other dyes and another light.
 
     Args:
         rng: where every choice comes from.
         pixels: uint8 [H, W, 3].
         strength: 0 changes nothing, 1 is another laboratory, more is an odd one.
+        far: turn the hue further, and in half of the pictures give what the nuclear dye stains another colour than the
+            rest: two dyes vary, each for itself, from one laboratory to another.
 
     Returns:
         uint8 [H, W, 3].
@@ -34,14 +90,14 @@ def other_stain(rng: np.random.Generator, pixels: np.ndarray, strength: float) -
     some = pixels[::6, ::6].reshape(-1, 3)
     clear = np.partition(some, -max(len(some) // 20, 1), axis=0)[-max(len(some) // 20, 1)].astype(int)
     density = LOG[clear] - LOG[pixels]
-    # Dyes: each colour channel takes up a little of the others; saturation, hue and amount.
-    mix = np.eye(3) + strength * rng.normal(0, 0.10, (3, 3))
-    saturation = np.exp(strength * rng.normal(0, 0.35))
-    angle, axis = strength * rng.normal(0, 0.14), np.full(3, 3**-0.5)
-    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    hue = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
-    matrix = mix @ hue @ (saturation * np.eye(3) + (1 - saturation) / 3)
-    matrix *= np.exp(strength * rng.normal(0, 0.25)) * np.exp(strength * rng.normal(0, 0.12, (3, 1)))
+    matrix = other_dye(rng, strength, 0.2 if far else 0.14)
+    if far and rng.random() < 0.5:
+        # The nuclear dye takes red light, which red cells and background let pass.
+        red = density[..., 0]
+        most = max(float(np.partition(red[::4, ::4].ravel(), -20)[-20]), 0.05)
+        nuclear = 1 / (1 + np.exp(-8 * (red / np.float32(most) - np.float32(rng.uniform(0.35, 0.6)))))
+        change = (other_dye(rng, strength, 0.2) - np.eye(3)).astype(np.float32)
+        density = density + nuclear[..., None] * (density @ change.T)
     density = density @ matrix.T.astype(np.float32)
     if rng.random() < 0.4 * min(strength, 1):  # the film and the sensor: pale things paler, or dark ones less dark
         power = np.float32(np.exp(rng.normal(0, 0.2)))
@@ -82,7 +138,11 @@ def other_camera(rng: np.random.Generator, image: Image.Image, strength: float) 
 
 
 def other_laboratory(
-    rng: np.random.Generator, image: Image.Image, most: float = 1.3, own: float = 0.0
+    rng: np.random.Generator,
+    image: Image.Image,
+    most: float = 1.3,
+    own: float = 0.0,
+    stains: Sequence[Stain] = (),
 ) -> tuple[np.ndarray, float]:
     """Another stain and another camera; some pictures stay nearly as they are.
 
@@ -91,14 +151,25 @@ def other_laboratory(
         image: any size, RGB.
         most: the greatest strength.
         own: the share of pictures that come from nearly the same laboratory as the picture.
+        stains: of pictures of many laboratories. With them the changes go further: a third of the pictures takes one of
+            these stains, the two dyes vary apart, and a tenth loses its colour.
 
     Returns:
         (uint8 [H, W, 3], the strength of the change).
     """
-    strength = max(rng.uniform(-0.15, 0.25 if rng.random() < own else most), 0.0)
-    image = Image.fromarray(other_stain(rng, np.asarray(image), strength)) if strength else image
+    near, far = rng.random() < own, bool(stains)
+    strength = max(rng.uniform(-0.15, 0.25 if near else most), 0.0)
+    moved = far and not near and rng.random() < 0.35
+    if moved:
+        stain = stains[rng.integers(len(stains))]
+        image = Image.fromarray(in_stain(np.asarray(image), stain, rng.uniform(0.4, 1.1)))
+        strength *= 0.6
+    if strength:
+        image = Image.fromarray(other_stain(rng, np.asarray(image), strength, far and not near))
+    strength = max(strength, 1.0) if moved else strength
     image = other_camera(rng, image, strength)
-    if rng.random() < 0.01:
+    grey = 0.01 if not far else 0.02 if near else 0.10
+    if rng.random() < grey:
         image, strength = image.convert("L").convert("RGB"), max(strength, 1.0)  # without a colour
     return np.asarray(image), strength
 

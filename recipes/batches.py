@@ -19,7 +19,7 @@ from helpers.bloodcells import CONCEPTS, PARTS, TEMPLATES, Cell, caption, truth
 from helpers.settings import SEED
 
 from . import real_cells
-from .augment import look, other_laboratory
+from .augment import Stain, look, other_laboratory, stain_of
 from .no_cells import SIDE as NO_CELL_SIDE
 from .real_cells import ABOUT_A_CELL, AT, KEYS, NUCLEUS, truth_vector, view_truths
 from .render_training import SIZE
@@ -70,6 +70,9 @@ SAME_SCALE = (0.84, 1.2)
 
 SAME_COLOURS = 0.8
 """From this strength of a change of laboratory on, nobody can say which blue a cytoplasm had."""
+
+STAINS = 150
+"""So many views of each laboratory, and of drawn cells, give the second stage their stains."""
 
 OWN_LABORATORY = 0.5
 """From ``COOL_DOWN`` on this share of the pictures stays nearly as it was photographed; before, none is spared."""
@@ -480,6 +483,7 @@ class Batches(Dataset):
         plain: captions of whole pictures only, as the paper trains.
         leave_out: a laboratory that is never shown.
         seed: of all that is drawn by lot.
+        far: change stains further, towards those of other pictures too: the second stage.
     """
 
     def __init__(
@@ -491,17 +495,36 @@ class Batches(Dataset):
         plain: bool = False,
         leave_out: str | None = None,
         seed: int = SEED,
+        far: bool = False,
     ):
-        self.tokenizer, self.steps, self.plain, self.seed = tokenizer, steps, plain, seed
+        self.tokenizer, self.steps, self.plain, self.seed, self.far = tokenizer, steps, plain, seed, far
         without = {leave_out, "none" if plain else None}
         self.shares = {name: share for name, share in SHARES.items() if name not in without}
         self.drawn = Rendered(rendered)
         self.real = {name: real_cells.load(real, name) for name in real_cells.LABORATORIES if name != leave_out}
         self.light = np.load(real / "none.npy", mmap_mode="r")
         self.neutral = neutral_words()
+        self.stains = [stain for name in (*self.real, "drawn") for stain in self._stains(name)] if far else []
 
     def __len__(self) -> int:
         return self.steps * HALVES
+
+    def _stains(self, source: str) -> list[Stain]:
+        """The stains of some views of cells of a source."""
+        rng, pixels = np.random.default_rng([self.seed, *source.encode()]), VIEWS["cell"].grid * PATCH
+        stains = []
+        for _ in range(STAINS):
+            if source == "drawn":
+                whole, masks, *_ = self.drawn[int(rng.integers(len(self.drawn)))]
+                image, _ = cut(whole, masks, *choose_square(rng, "cell", masks), pixels)
+            else:
+                cells = self.real[source]
+                number = int(np.searchsorted(self._cumulative(source), rng.random()))
+                places = cells.places[number]
+                view = choose_look(rng, "cell", places, cells.boxes[number])
+                image, _ = look(cells.images[number], places, *view, pixels)
+            stains.append(stain_of(np.asarray(image)))
+        return stains
 
     def _picture(self, rng: np.random.Generator, view: str, source: str, late: bool):
         """(image, its truths, the square of patches for RC-Align, the truths of that square, parts of its patches)."""
@@ -527,7 +550,7 @@ class Batches(Dataset):
             whole, all_masks, cell, visible = self.drawn[int(rng.integers(len(self.drawn)))]
             square = choose_square(rng, view, all_masks)
             image, masks = cut(whole, all_masks, *square, pixels)
-            image, strength = other_laboratory(rng, image, 1.1, own)
+            image, strength = other_laboratory(rng, image, 1.4 if self.stains else 1.1, own, self.stains)
             image, masks = turn(rng, image, masks)
             shown = all_masks if self.plain else masks
             parts = parts_of_masks(masks, grid)
@@ -548,7 +571,7 @@ class Batches(Dataset):
         places, box = cells.places[number], cells.boxes[number]
         centre, side, angle = choose_look(rng, view, places, box)
         image, shown = look(cells.images[number], places, centre, side, angle, pixels)
-        image, strength = other_laboratory(rng, image, own=own)
+        image, strength = other_laboratory(rng, image, 1.6 if self.stains else 1.3, own, self.stains)
         scale = pixels / side * min(cells.images.shape[1:3]) / SIZE
         if rng.random() < 0.5:
             image, shown = image[:, ::-1], shown[:, ::-1]
@@ -609,7 +632,7 @@ class Batches(Dataset):
         regions = np.zeros((view.pictures, view.grid, view.grid), bool)
         for region, (_, _, (x, y, side), *_) in zip(regions, pictures, strict=True):
             region[y : y + side, x : x + side] = True
-        texts = self._texts(rng, view_table, view.captions, 14 if step >= SHAPES_FROM * self.steps else 8)
+        texts = self._texts(rng, view_table, view.captions, 14 if self.far or step >= SHAPES_FROM * self.steps else 8)
         sentences, spans = [], []
         for i, text in enumerate(texts):
             # A foreign word or a denial may stand alone; a caption may stand behind words that say nothing.

@@ -13,6 +13,9 @@ without a cell teach when to say no.
 With ``--plain`` none of that but the first two: captions tell of the whole picture, regions are whole views, there are
 no foreign words, no denials, no pictures without a cell.
 
+A second run may start from the weights of the first (``--weights build/mini/model``): no steps of IT-Align alone, and
+stains that go further (:mod:`recipes.augment`), so that the colours of the laboratories that it sees mean less.
+
 A step is two batches, whose gradients are averaged: one after the other in one process, or side by side in the two that
 torchrun starts. Batch number i depends on the seed and on i alone; an interrupted run resumes from its last checkpoint.
 """
@@ -23,13 +26,16 @@ import argparse
 import csv
 import math
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers.utils import SAFE_WEIGHTS_NAME
 
+import helpers
 from helpers import losses
 from helpers.conceptclip import ConceptCLIPConfig, ConceptCLIPImageProcessor, ConceptCLIPModel, ConceptCLIPProcessor
 from helpers.conceptclip.convert import save
@@ -44,6 +50,9 @@ from .tokenizer import make_tokenizer
 AUXILIARY_WEIGHT = 0.5
 STAGE_ONE = 0.0744
 """The share of the steps that trains with IT-Align alone."""
+
+READINGS_FIRST = 300
+"""Steps of a second run in which the auxiliary losses teach the new readings, and not yet the towers."""
 
 
 def mini_config(tokenizer) -> ConceptCLIPConfig:
@@ -107,19 +116,23 @@ class Heads(torch.nn.Module):
         self.concepts = torch.nn.Linear(width, len(KEYS))
         self.parts = torch.nn.Linear(width, FINE * FINE * len(SHOWN_PARTS))
 
-    def loss(self, output, batch: dict[str, torch.Tensor], shapes: float = 1.0) -> torch.Tensor:
+    def loss(self, output, batch: dict[str, torch.Tensor], shapes: float = 1.0, towers: bool = True) -> torch.Tensor:
         """The mean of both over what is known, each as large as IT-Align's loss of one caption.
 
-        ``shapes`` is the weight of a concept of the nucleus's shape; the others weigh 1.
+        ``shapes`` is the weight of a concept of the nucleus's shape; the others weigh 1. Without ``towers`` it teaches
+        the readings alone.
         """
-        features = output.image_features.float() * output.image_features.shape[1] ** 0.5  # of unit variance
+        features, tokens = output.image_features.float(), output.image_token_features.float()
+        if not towers:
+            features, tokens = features.detach(), tokens.detach()
+        features = features * features.shape[1] ** 0.5  # of unit variance
         logits, truths = self.concepts(features), batch["truths"]
         concepts = losses.sigmoid_loss(logits, truths)
         if shapes != 1:
             concepts = (
                 concepts + (shapes - 1) * losses.sigmoid_loss(logits[:, OF_SHAPE], truths[:, OF_SHAPE]) * SHAPE_SHARE
             )
-        logits, parts = self.parts(output.image_token_features.float()), batch["parts"]
+        logits, parts = self.parts(tokens), batch["parts"]
         known = parts != NOBODY_KNOWS
         entropy = F.binary_cross_entropy_with_logits(logits, parts / 254, reduction="none")
         return concepts + len(parts) * (entropy * known).sum() / known.sum()
@@ -216,10 +229,12 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
-    kind = {"plain": options.plain, "leave_out": options.leave_out, "seed": options.seed}
+    second = options.weights is not None
+    kind = {"plain": options.plain, "leave_out": options.leave_out, "seed": options.seed, "far": second}
     batches = Batches(options.rendered, options.real, tokenizer, options.steps, **kind)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = new_model(tokenizer, batches).to(device).train()
+    model = helpers.load(options.weights, device=device)[0].float() if second else new_model(tokenizer, batches)
+    model.to(device).train()
     if options.bfloat16 and device.type == "cpu":  # torch's fused attention takes nine times as long there
         model.set_attn_implementation("eager")
     heads = Heads(model.config.vision_config.hidden_size).to(device)
@@ -228,6 +243,8 @@ def train(options: argparse.Namespace) -> None:
     optimizers = make_optimizers(model, heads, options)
     checkpoint, start = options.out / "checkpoint.pt", 0
     told = {"steps": options.steps, **kind}
+    if second:
+        told["weights"] = sha256((options.weights / SAFE_WEIGHTS_NAME).read_bytes()).hexdigest()
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state.get("told") != told:
@@ -253,11 +270,11 @@ def train(options: argparse.Namespace) -> None:
         steps = range(start, options.steps)
         bar = tqdm(steps, initial=start, total=options.steps, desc="steps", mininterval=10, disable=rank > 0)
         for step in bar:
-            factor = learning_rate_factor(step, options.steps)
+            factor = learning_rate_factor(step, options.steps, 200 if second else 60)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["initial_lr"] * factor
-            stage_two = step >= STAGE_ONE * options.steps
+            stage_two = second or step >= STAGE_ONE * options.steps
             for parameter in parameters:
                 parameter.grad = None
             for _ in range(HALVES // processes):
@@ -268,8 +285,9 @@ def train(options: argparse.Namespace) -> None:
                 image_text = it_align(output, batch["caption_truth"])
                 region_concept = rc_align(output, batch) if stage_two else None
                 loss = image_text if region_concept is None else image_text + losses.RC_WEIGHT * region_concept
-                shapes = 3.0 if step >= SHAPES_FROM * options.steps else 1.0
-                auxiliary = None if options.plain else heads.loss(output, batch, shapes)
+                shapes = 3.0 if second or step >= SHAPES_FROM * options.steps else 1.0
+                towers = not second or step >= READINGS_FIRST
+                auxiliary = None if options.plain else heads.loss(output, batch, shapes, towers)
                 if auxiliary is not None:
                     loss = loss + AUXILIARY_WEIGHT * auxiliary
                 loss.backward()
@@ -311,6 +329,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--plain", action="store_true", help="captions of whole pictures only, as the paper trains")
     parser.add_argument("--leave-out", choices=LABORATORIES, help="a laboratory that is never shown")
     parser.add_argument("--seed", type=int, default=SEED, help="of the first weights and of all that is drawn by lot")
+    parser.add_argument("--weights", type=Path, metavar="MODEL", help="a second run, from the weights of this folder")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's learning rate")
     parser.add_argument("--muon-lr", type=float, default=3e-3, help="Muon's learning rate")
     parser.add_argument(

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from helpers.bloodcells import (
     ATTRIBUTES,
@@ -190,6 +191,37 @@ def test_another_laboratory_changes_the_colour_and_keeps_the_picture():
     assert np.abs(same.astype(int) - np.asarray(image)).max() <= 1
 
 
+def test_the_stain_of_another_picture_is_taken_over():
+    """All of it with a share of 1, nothing with 0; what is dark stays darker than what is bright."""
+    rng = np.random.default_rng(0)
+    pixels, other = (
+        (rng.random((96, 96, 1)) * rng.uniform(20, 60, 3) + rng.uniform(90, 160, 3) + rng.normal(0, 5, (96, 96, 3)))
+        .clip(1, 255)
+        .astype(np.uint8)
+        for _ in range(2)
+    )
+    stain = augment.stain_of(other)
+    moved = augment.stain_of(augment.in_stain(pixels, stain, 1.0))
+    np.testing.assert_allclose(moved.mean, stain.mean, atol=0.01)
+    np.testing.assert_allclose(moved.covariance, stain.covariance, atol=0.3 * stain.covariance.max())
+    assert np.abs(augment.in_stain(pixels, stain, 0.0).astype(int) - pixels).max() <= 1
+    grey = [picture.mean(2).ravel() for picture in (pixels, augment.in_stain(pixels, stain, 1.0))]
+    assert np.corrcoef(*grey)[0, 1] > 0.9
+
+
+def test_the_second_stage_changes_stains_further():
+    blocks = np.random.default_rng(0).integers(90, 256, (32, 32, 3), np.uint8)
+    image = Image.fromarray(blocks.repeat(4, 0).repeat(4, 1))
+    stains = [augment.stain_of(255 - blocks)]
+    changed = [augment.other_laboratory(np.random.default_rng(seed), image, stains=stains) for seed in range(200)]
+    spread = [np.ptp(pixels.astype(int), axis=2).max() for pixels, _ in changed]
+    assert 0.04 < np.mean(np.array(spread) <= 12) < 0.2  # a tenth has no colour (JPEG aside)
+    before = [augment.other_laboratory(np.random.default_rng(seed), image)[0] for seed in range(200)]
+    after = [pixels for pixels, _ in changed]
+    colours = [np.std([pixels.mean((0, 1)) for pixels in these], 0).mean() for these in (before, after)]
+    assert colours[1] > 1.2 * colours[0]
+
+
 def test_a_turned_look_and_its_places_stay_together():
     """A dark square in the picture, NUCLEUS in the places: in every look they lie on each other."""
     image, places = np.full((256, 256, 3), 255, np.uint8), np.zeros((64, 64), np.uint8)
@@ -354,6 +386,14 @@ def test_training_resumes_where_it_stopped(tmp_path, monkeypatch, training_data)
         train_mini.main([*common, "--seed", "2", "--out", str(stopped)])
     rows = [row.split(",") for row in (stopped / "losses.csv").read_text().splitlines()]
     assert [row[0] for row in rows] == ["step", "0", "1"] and all(float(row[-1]) > 0 for row in rows[1:])
+    first = tmp_path / "straight" / "model"
+    monkeypatch.setattr(train_mini, "READINGS_FIRST", 1)
+    train_mini.main([*common, "--weights", str(first), "--seed", "2", "--out", str(tmp_path / "second")])
+    with pytest.raises(ValueError, match="'weights'"):  # nor of a run from other weights
+        train_mini.main([*common, "--weights", str(stopped / "model"), "--seed", "2", "--out", str(stopped)])
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, tmp_path / "second" / "model"))
+    moved = [(before[name].float() - tensor.float()).abs().max() for name, tensor in after.items()]
+    assert 0 < max(moved) < 0.1  # it went on from there
     train_mini.main([*common, "--plain", "--out", str(tmp_path / "plain")])
     assert {row.split(",")[-1] for row in (tmp_path / "plain" / "losses.csv").read_text().splitlines()[1:]} == {"nan"}
 
@@ -386,6 +426,10 @@ def test_a_laboratory_left_out_is_not_opened(training_data):
     with pytest.raises(FileNotFoundError):
         batches.Batches(*training_data, make_tokenizer(), 10)
     of = batches.Batches(*training_data, make_tokenizer(), 10, leave_out="krd")
+    assert (
+        len(batches.Batches(*training_data, make_tokenizer(), 10, leave_out="krd", far=True).stains)
+        == 4 * batches.STAINS
+    )
     assert "krd" not in of.real and "krd" not in of.shares and len(of[0]["pixels"]) == batches.VIEWS["cell"].pictures
 
 
