@@ -100,15 +100,23 @@ def without(x: torch.Tensor, keep: torch.Tensor, grid: PatchGrid, fill: str = "b
     Returns:
         float [B, 3, S, S].
     """
+    return _mixed(x, _empty(x, fill), keep, grid)
+
+
+def _empty(x: torch.Tensor, fill: str) -> torch.Tensor:
+    """What is seen where a patch is gone: float [B, 3, S, S]."""
     if fill == "blur":
-        other = F.interpolate(F.adaptive_avg_pool2d(x, 7), size=x.shape[-2:], mode="bilinear", align_corners=False)
-    elif fill == "mean":
-        other = x.mean((2, 3), keepdim=True).expand_as(x)
-    else:
-        raise ValueError(f"fill must be 'blur' or 'mean', not {fill!r}.")
+        return F.interpolate(F.adaptive_avg_pool2d(x, 7), size=x.shape[-2:], mode="bilinear", align_corners=False)
+    if fill == "mean":
+        return x.mean((2, 3), keepdim=True).expand_as(x)
+    raise ValueError(f"fill must be 'blur' or 'mean', not {fill!r}.")
+
+
+def _mixed(x: torch.Tensor, empty: torch.Tensor, keep: torch.Tensor, grid: PatchGrid) -> torch.Tensor:
+    """The picture where `keep` is true, and the empty one elsewhere."""
     mask = keep.repeat_interleave(grid.patch, 1).repeat_interleave(grid.patch, 2)[:, None]
     rest = [0, x.shape[-1] - mask.shape[-1], 0, x.shape[-2] - mask.shape[-2]]  # the strip no patch sees stays
-    return torch.where(F.pad(mask, rest, value=True), x, other)
+    return torch.where(F.pad(mask, rest, value=True), x, empty)
 
 
 @without_autocast
@@ -144,23 +152,34 @@ def occlusion_maps(
     covers = torch.zeros(len(tops) * len(lefts), grid.h, grid.w)
     for k, (top, left) in enumerate((top, left) for top in tops for left in lefts):
         covers[k, top : top + window, left : left + window] = 1
-    maps, targets = [], _targets(target, len(x))
     keep = torch.cat([torch.ones(1, grid.h, grid.w), 1 - covers]).bool()  # the whole picture first
-    with torch.no_grad():
-        for b, image in enumerate(x.split(1)):
-            scores = _many(score, image, keep, grid, fill, None if targets is None else targets[b], batch_size)
-            maps.append(torch.einsum("k,khw->hw", scores[0] - scores[1:], covers) / covers.sum(0))
-    return torch.stack(maps)
+    scores = _many(score, x, keep.expand(len(x), *keep.shape), grid, fill, _targets(target, len(x)), batch_size)
+    return torch.einsum("bk,khw->bhw", scores[:, :1] - scores[:, 1:], covers) / covers.sum(0)
 
 
 def _many(
-    score: Score, image: torch.Tensor, keep: torch.Tensor, grid: PatchGrid, fill: str, target: Any, batch_size: int
+    score: Score,
+    x: torch.Tensor,
+    keep: torch.Tensor,
+    grid: PatchGrid,
+    fill: str,
+    targets: torch.Tensor | None,
+    batch_size: int,
 ) -> torch.Tensor:
-    """The scores of one picture [1, 3, S, S] with different patches kept, bool [n, h, w]: float32 [n], on the CPU."""
-    found = []
-    for part in keep.split(batch_size):
-        found.append(_asked(score, without(image, part, grid, fill), _targets(target, len(part))).float().cpu())
-    return torch.cat(found)
+    """The scores of each picture with different patches kept, bool [B, n, h, w]: float32 [B, n], on the CPU.
+
+    A batch holds several pictures where each has few variants, and what fills the gaps is made once a picture.
+    """
+    variants, found = keep.shape[1], []
+    for pictures in torch.arange(len(x)).split(max(1, batch_size // variants)):
+        empty = _empty(x[pictures], fill)
+        for rows in torch.arange(len(pictures) * variants).split(batch_size):
+            own, kept = rows // variants, keep[pictures].flatten(0, 1)[rows]
+            seen = _mixed(x[pictures][own], empty[own], kept, grid)
+            with torch.no_grad():
+                asked = _asked(score, seen, None if targets is None else targets[pictures][own])
+            found.append(asked.float().cpu())
+    return torch.cat(found).unflatten(0, (len(x), variants))
 
 
 @without_autocast
@@ -410,13 +429,10 @@ def deletion_insertion(
     counts = (shares * len(grid)).round().long()
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(dim=1).unflatten(1, grid.shape)  # 0 is the most important patch
-    found, targets = [], _targets(target, len(x))
-    with torch.no_grad():
-        for b, (image, place) in enumerate(zip(x.split(1), rank.split(1), strict=True)):
-            first = place < counts[:, None, None]  # [S, h, w]
-            keep = torch.cat([~first, first])
-            found.append(_many(score, image, keep, grid, fill, None if targets is None else targets[b], batch_size))
-    deletion, insertion = torch.stack(found).numpy().reshape(len(x), 2, len(counts)).swapaxes(0, 1)
+    first = rank[:, None] < counts[:, None, None]  # [B, S, h, w]
+    keep = torch.cat([~first, first], 1)  # [B, 2S, h, w]
+    found = _many(score, x, keep, grid, fill, _targets(target, len(x)), batch_size)
+    deletion, insertion = found.unflatten(1, (2, -1)).numpy().swapaxes(0, 1)
     return Curves(counts.numpy() / len(grid), deletion, insertion)
 
 

@@ -143,6 +143,30 @@ def test_on_a_model():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_a_batch_of_several_pictures_gives_each_its_own(x):
+    """Whatever the size of a batch, a picture is filled with its own colours and asked for its own column."""
+    seen = []
+
+    def counted(part: torch.Tensor) -> torch.Tensor:
+        seen.append(len(part))
+        assert not torch.is_grad_enabled()
+        return several(part)
+
+    maps = torch.rand(2, *GRID.shape, generator=torch.Generator().manual_seed(0))
+    alone = [
+        helpers.explanations.deletion_insertion(several, x[[b]], maps[[b]], GRID, target=[t], steps=(0.25, 0.5))
+        for b, t in enumerate((0, 1))
+    ]
+    for batch_size, batches in ((64, [8]), (4, [4, 4]), (3, [3, 1, 3, 1])):
+        seen.clear()
+        together = helpers.explanations.deletion_insertion(
+            counted, x, maps, GRID, target=[0, 1], steps=(0.25, 0.5), batch_size=batch_size
+        )
+        assert seen == batches
+        np.testing.assert_allclose(together.deletion, np.concatenate([one.deletion for one in alone]), rtol=1e-5)
+        np.testing.assert_allclose(together.insertion, np.concatenate([one.insertion for one in alone]), rtol=1e-5)
+
+
 def test_random_weights_are_other_ones_and_repeatable():
     model, processor = small_model()
     state = torch.get_rng_state()

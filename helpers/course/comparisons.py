@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..metrics import RESAMPLES, Estimate
 from ..metrics.intervals import estimate, resample_weights
 from ..settings import SEED
 
-__all__ = ["crossed_mean", "unpaired_difference", "verdict"]
+__all__ = ["crossed_mean", "over_seeds", "unpaired_difference", "verdict"]
 
 
 def verdict(difference: Estimate) -> str:
@@ -50,3 +51,22 @@ def crossed_mean(values: Any, *, n: int = RESAMPLES, seed: int = SEED) -> Estima
     rows, columns = values.shape
     means = (resample_weights(rows, n, seed) @ values * resample_weights(columns, n, seed + 1)).sum(1) / values.size
     return estimate(values.mean(), means, values.size, clusters=np.arange(columns).repeat(rows))
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """One line for several trainings that differ in their seed alone, all judged on the same pictures.
+
+    Args:
+        estimates: one a training.
+
+    Returns:
+        Estimate: the mean of the values; from the lowest lower end to the highest upper end of their intervals, so that
+        it leaves 0 out only where every training does, on the same side; and the range of the values as its note.
+    """
+    if not estimates:
+        raise ValueError("There is no estimate: give one for each training.")
+    if len(estimates) == 1:
+        return estimates[0]
+    values, lows, highs = np.array([tuple(one) for one in estimates]).T
+    note = f"{len(values)} seeds {values.min():.2f}–{values.max():.2f}"
+    return Estimate(float(values.mean()), float(lows.min()), float(highs.max()), note)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import helpers
-from helpers.course.comparisons import crossed_mean, unpaired_difference, verdict
+from helpers.course.comparisons import crossed_mean, over_seeds, unpaired_difference, verdict
 from helpers.metrics import Estimate
 
 
@@ -35,3 +35,18 @@ def test_pairs_of_few_words_are_as_sure_as_there_are_words():
     assert found.high - found.low == pytest.approx(words.high - words.low, rel=0.15)
     assert found.high - found.low > 5 * np.diff(list(helpers.bootstrap_mean(values.mean(1)))[1:])[0]
     assert "8 clusters alike" in str(crossed_mean(np.ones((5, 8))))
+
+
+def test_several_seeds_in_one_line():
+    seeds = [Estimate(0.1, 0.05, 0.15), Estimate(0.2, 0.12, 0.3), Estimate(0.3, 0.2, 0.4)]
+    together = over_seeds(seeds)
+    assert tuple(together) == pytest.approx((0.2, 0.05, 0.4))
+    assert "3 seeds 0.10–0.30" in str(together)
+    assert verdict(together) == "better"
+    # One seed whose interval holds 0 is enough for a tie, and so are two that point to different sides.
+    assert verdict(over_seeds([*seeds, Estimate(0.1, -0.01, 0.2)])) == "tie"
+    assert verdict(over_seeds([Estimate(0.1, 0.05, 0.15), Estimate(-0.1, -0.15, -0.05)])) == "tie"
+    assert verdict(over_seeds([*seeds, Estimate(0.1, np.nan, np.nan)])) == "not known"
+    assert over_seeds(seeds[:1]) is seeds[0]
+    with pytest.raises(ValueError, match="one for each training"):
+        over_seeds([])
