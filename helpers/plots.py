@@ -623,6 +623,7 @@ def answers(
     )
     for k, image in enumerate(images):
         show_image(image, None if titles is None else titles[k], ax=axes[0, k])
+        axes[0, k].title.set_size(13)  # also read on a chapter's card, at three fifths of its size
         names = [] if truth is None else [truth[k]]
         score_bars(scores.iloc[k], highlight=names, label=label, ax=axes[1, k])
         axes[1, k].set(xlim=(0, 1.3), xticks=[0, 0.5, 1])

@@ -493,6 +493,13 @@ def test_the_table_chooses_a_figure_and_its_panels(course):
     assert colours(image) >= {red, blue} and (0, 128, 0) not in colours(image) and image.size == (181, 81)
     cards.TABLE.write_text('[01]\nheading = "A b"\nfigure = 3\n')
     assert cards.chosen(nb, "01") is None and cards.thumbnail(nb, "01").startswith("data:image/webp")
+    cards.TABLE.write_text('[01]\nheading = "A b"\nfigure = 2\nbox = [0.3, 0, 0.55, 1]\n')  # of 321 x 81 pixels
+    image = cards.chosen(nb, "01")
+    assert colours(image) == {blue} and image.width < 100
+    for box in ([0.6, 0, 0.3, 1], [0, 0, 1, 2], [-0.1, 0, 1, 1]):
+        cards.TABLE.write_text(f'[01]\nheading = "A b"\nbox = {box}\n')
+        with pytest.raises(ValueError, match=r"Card 01 in cards\.toml: box"):
+            cards.chosen(nb, "01")
     nb.cells.append(drawn(figure((0, 99, "blue")), tags=["card"]))
     assert colours(cards.chosen(nb, "01")) == {blue}
 

@@ -46,7 +46,20 @@ def chosen(nb: NotebookNode, number: str) -> Image.Image | None:
     n = wanted.get("figure", 1)
     if len(below) < n:
         return None
-    return _panels(_trimmed(_opened(below[n - 1])), wanted.get("columns"), wanted.get("rows"))
+    figure = _trimmed(_opened(below[n - 1]))
+    if "box" in wanted:
+        return _trimmed(figure.crop(_pixels(wanted["box"], figure.size, number)))
+    return _panels(figure, wanted.get("columns"), wanted.get("rows"))
+
+
+def _pixels(box: list[float], size: tuple[int, int], number: str) -> tuple[int, int, int, int]:
+    left, top, right, bottom = box
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError(
+            f"Card {number} in {TABLE.name}: box = {box}. Write [left, top, right, bottom], each a share of the "
+            "figure from 0 to 1, left before right and top before bottom."
+        )
+    return tuple(round(share * side) for share, side in zip(box, size * 2, strict=True))
 
 
 def _figures(nb: NotebookNode) -> Iterator[tuple[str, str, NotebookNode]]:
