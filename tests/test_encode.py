@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -440,6 +441,83 @@ def test_the_guard_sees_what_an_engine_would_report(guarded):
     code = "import daft, time; time.sleep(3)"
     subprocess.run([sys.executable, "-c", code], env=guarded, check=True, timeout=120)
     assert "scarf" in tried(guarded)
+
+
+FAKE = """
+import atexit, os
+set_runner_native = lambda: None
+def cls(worker, **how):
+    return lambda recipe: Maker(worker(recipe))
+class Maker:
+    def __init__(self, worker): self.worker = worker
+    def shard(self, tasks): return self
+    def alias(self, name): return self
+class Frame:
+    def __init__(self, columns): self.tasks = columns["task"]
+    def __getitem__(self, name): return self.tasks
+    def into_batches(self, n): return self
+    def select(self, maker):
+        self.maker = maker
+        return self
+    def iter_rows(self, results_buffer_size):
+        print("the engine's own words")
+        for k, task in enumerate(self.tasks):
+            if WAY == "dies" and k == 3: os._exit(1)
+            yield {"done": self.maker.worker.shard(task)}
+        atexit.register(os._exit, 7)
+from_pydict = Frame
+"""
+
+
+def test_an_engine_that_ends_its_process_is_told(tiny_model_folder, tmp_path, monkeypatch, capsys):
+    """Ray ends the process that called it, without an exception, when its local server has died."""
+    from helpers.encode.__main__ import main
+
+    photos, store, engine = tmp_path / "photos", tmp_path / "store", tmp_path / "engine"
+    many_photos(photos, 12)
+    engine.mkdir()
+    (engine / "daft.py").write_text('WAY = "dies"' + FAKE)
+    path = f"{engine}{os.pathsep}{ROOT}"
+    run = start(
+        os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}, photos, store, tiny_model_folder, "--rows", "2"
+    )
+    said = run.communicate(timeout=600)
+    assert run.returncode == 1
+    assert len(Store(store)) == 6
+    assert re.search(r"after 3 of 6 shards .*code 1.* holds 6 pictures.* run the same command again", said[1]), said[1]
+    assert "Traceback" not in said[1]
+    # And what goes wrong after the last shard does not make a failure of it.
+    (engine / "daft.py").write_text('WAY = "shuts down badly"' + FAKE)
+    monkeypatch.delitem(sys.modules, "daft", raising=False)
+    monkeypatch.syspath_prepend(engine)
+    arguments = [str(photos), "--out", str(store), "--model", str(tiny_model_folder), "--engine", "daft", "--quiet"]
+    assert main([*arguments, "--rows", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "6 encoded, 6 there already" in said and "the engine's own words" not in said
+    check_whole(store, photos, tiny_model_folder)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("out of memory"), type("Panic", (BaseException,), {})()])
+def test_whatever_stops_the_command_it_says_what_is_kept(tiny_model_folder, tmp_path, monkeypatch, capsys, error):
+    from helpers.encode import Encoder, __main__
+
+    class Stops(Encoder):
+        def __call__(self, task, advance=lambda n: None):
+            if task.number == 2:
+                raise error
+            return super().__call__(task, advance)
+
+    photos, store = tmp_path / "photos", tmp_path / "store"
+    many_photos(photos, 8)
+    monkeypatch.setattr(__main__, "Encoder", Stops)
+    arguments = [str(photos), "--out", str(store), "--model", str(tiny_model_folder), "--rows", "2", "--quiet"]
+    assert __main__.command(arguments) == 1
+    said = capsys.readouterr().err
+    assert "holds 4 pictures" in said and "run the same command again" in said
+    assert ("Traceback" in said) == (not isinstance(error, RuntimeError))
+    monkeypatch.undo()
+    assert __main__.command(arguments) == 0
+    check_whole(store, photos, tiny_model_folder)
 
 
 def test_without_daft_it_says_so(tiny, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from helpers.scoring import local_scores
 from helpers.store import KEYS, ROWS, ShardWriter, Store, provenance
 from helpers.tokens import concept_vectors
 
-__all__ = ["Encoder", "Item", "Options", "Summary", "Task", "into_store", "list_items", "plan"]
+__all__ = ["Encoder", "Item", "Options", "Summary", "Task", "into_store", "list_items", "plan", "what_is_kept"]
 
 READERS = 8
 """Threads that read and hash files ahead of the model."""
@@ -403,6 +403,16 @@ def add(total: Summary, done: Summary) -> None:
     """Count what one shard did."""
     for name in ("encoded", "failed", "skipped", "relabelled", "shards"):
         setattr(total, name, getattr(total, name) + getattr(done, name))
+
+
+def what_is_kept(store: Store | str | Path) -> str:
+    """For whoever was interrupted: what the store holds, and how to go on."""
+    try:
+        there = store if isinstance(store, Store) else Store(store, create=True)
+        holds = f"the store holds {len(there):,} picture{'s' * (len(there) != 1)}, in whole shards"
+    except (ValueError, OSError):  # nothing may hide the error that is being told
+        holds = "the shards that are written are whole"
+    return f"Nothing is lost: {holds}. For the rest, run the same command again: it goes on where this one stopped."
 
 
 def _labels(items: Sequence[Item], store: Store) -> pa.Schema:

@@ -12,19 +12,23 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
-from helpers.encode import Encoder, Options, Summary, add, list_items, plan
+from helpers.encode import Encoder, Options, Summary, add, list_items, plan, what_is_kept
 from helpers.encode.engines import ENGINES, Recipe, run_daft
 from helpers.encode.sources import TILE
 from helpers.loading import MODEL_ID, MODEL_VARIABLE, load
 from helpers.scoring import RECIPES
 from helpers.settings import quiet
 from helpers.store import ROWS, Store
+
+AGAIN = "run the same command again"
 
 
 def _count(text: str) -> int:
@@ -98,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tasks, total = plan(items, store, meta, options, rows=asked.rows, check=asked.check)
         count = sum(len(task.items) for task in tasks)
         with tqdm(total=count, desc="encoding", unit="images", disable=asked.quiet) as bar:
+            results: Generator[Summary, None, None]
             if asked.engine:
                 here = torch.cuda.device_count()
                 gpus = min(here, 1) if asked.gpus is None else asked.gpus
@@ -112,16 +117,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     threads=0 if gpus else 1,
                 )
                 workers = asked.workers or max(here, 2)
-                results: Iterable[Summary] = (
-                    run_daft(tasks, recipe, workers=workers, gpus=gpus, address=asked.address) if tasks else ()
-                )
+                results = run_daft(tasks, recipe, workers=workers, gpus=gpus, address=asked.address)
             else:
                 encode = Encoder(model, processor, store, meta, options)
                 results = (encode(task, bar.update) for task in tasks)
-            for done in results:
-                add(total, done)
-                if asked.engine:
-                    bar.update(done.encoded + done.failed)
+            try:
+                with closing(results):  # an engine's workers are gone before the store is given free
+                    for done in results if tasks else ():
+                        add(total, done)
+                        if asked.engine:
+                            bar.update(done.encoded + done.failed)
+            except BaseException as error:
+                if AGAIN not in str(error):
+                    error.add_note(what_is_kept(store))
+                raise
     total.seconds = time.monotonic() - started
     now, shards = total.encoded + total.failed, f"{total.shards} shard{'s' * (total.shards != 1)}"
     print(f"{total}: {shards} in {total.seconds:.1f} s, {now / total.seconds:.1f} images/s")
@@ -133,13 +142,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 3 if total.failed else 0
 
 
-if __name__ == "__main__":
+def command(arguments: Sequence[str] | None = None) -> int:
+    """`main`, with words for whatever stops it: what is kept, and how to go on."""
     try:
-        sys.exit(main())
+        return main(arguments)
+    except KeyboardInterrupt:
+        print(f"encode: stopped. The shards that are written are whole: {AGAIN}, and it goes on.", file=sys.stderr)
+        return 130
     except (ValueError, OSError, RuntimeError, ImportError) as problem:
         said = problem.strerror if isinstance(problem, OSError) and problem.filename is None else None  # not its number
-        print(f"encode: {said or problem}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("encode: stopped. The shards that are written are whole: run it again, and it goes on.", file=sys.stderr)
-        sys.exit(130)
+        print(f"encode: {said or problem}", *getattr(problem, "__notes__", ()), sep="\n", file=sys.stderr)
+        return 1
+    except SystemExit:  # argparse has said why
+        raise
+    except BaseException:  # a fault of ours, too little memory, a panic of Rust code: where it was; its notes are shown
+        traceback.print_exc()
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(command())

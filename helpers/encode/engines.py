@@ -3,19 +3,24 @@
 Why Daft: it keeps one model a worker (`@daft.cls`), takes the next shard when a worker is free, and the same code runs
 on Ray by one setting. All machines must see the pictures and the store under the same paths, and have this package.
 
+The engine runs in a process of its own. Ray ends the process that called it, without an exception, when its local
+server has died; the command then still says what is written and how to go on.
+
 Both engines report their use to their makers unless told not to. They are told not to, before they are imported.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from helpers.encode import Encoder, Options, Summary, Task
+from helpers.encode import Encoder, Options, Summary, Task, what_is_kept
 from helpers.loading import load
+from helpers.processes import Ended, Told, apart
 from helpers.store import Store, check_model
 
 ENGINES = ("daft",)
@@ -80,7 +85,7 @@ def silence() -> None:
 
 def run_daft(
     tasks: Sequence[Task], recipe: Recipe, *, workers: int, gpus: float = 0, address: str | None = None
-) -> Iterator[Summary]:
+) -> Generator[Summary, None, None]:
     """Make the shards on `workers` workers, and tell of each when it is written.
 
     Args:
@@ -93,15 +98,30 @@ def run_daft(
 
     Raises:
         ImportError: Daft, or Ray for an address, is not installed.
-        RuntimeError: a worker died, or a shard could not be made. What is written is whole: run again.
+        RuntimeError: a worker or the engine died, or a shard could not be made. What is written is whole: run again.
     """
     silence()
+    for needed in ("daft",) if address is None else ("daft", "ray"):
+        if importlib.util.find_spec(needed) is None:
+            raise ImportError(
+                f"{needed.title()} is not installed: pip install 'conceptclip-notebooks[scale]', or take no --engine."
+            )
+    done = 0
     try:
-        import daft
-    except ImportError as error:
-        raise ImportError(
-            "Daft is not installed: pip install 'conceptclip-notebooks[scale]', or go without --engine."
+        for made in apart(_daft, [pickle.dumps(t) for t in tasks], pickle.dumps(recipe), workers, gpus, address):
+            done += 1
+            yield Summary(**json.loads(made))
+    except Ended as error:
+        said = str(error).rstrip(".")
+        raise RuntimeError(
+            f"The engine stopped after {done} of {len(tasks)} shards ({said}). {what_is_kept(recipe.store)}"
         ) from error
+
+
+def _daft(tasks: list[bytes], recipe: bytes, workers: int, gpus: float, address: str | None) -> Iterator[str]:
+    """The part of `run_daft` that is in the engine's own process."""
+    import daft
+
     if address is not None:
         _start_ray(address)
         daft.set_runner_ray(None if address == "local" else address, noop_if_initialized=True)
@@ -109,20 +129,11 @@ def run_daft(
         daft.set_runner_native()
     # A worker of its own for each: two models in one process would share one interpreter.
     made = daft.cls(Worker, gpus=gpus, max_concurrency=workers, use_process=True)
-    maker = made(pickle.dumps(recipe))
-    frame = daft.from_pydict({"task": [pickle.dumps(task) for task in tasks]})
+    maker = made(recipe)
+    frame = daft.from_pydict({"task": tasks})
     frame = frame.into_partitions(len(tasks)) if address is not None else frame.into_batches(1)
-    done = 0
-    try:
-        for row in frame.select(maker.shard(frame["task"]).alias("done")).iter_rows(results_buffer_size=workers):
-            done += 1
-            yield Summary(**json.loads(row["done"]))
-    except Exception as error:  # Daft raises its own classes, and those of Ray
-        said = " ".join(str(error).split())[-300:]
-        raise RuntimeError(
-            f"The engine stopped after {done} of {len(tasks)} shards ({type(error).__name__}: …{said}). What is "
-            "written is whole: run the same command again, and it goes on where this one stopped."
-        ) from error
+    for row in frame.select(maker.shard(frame["task"]).alias("done")).iter_rows(results_buffer_size=workers):
+        yield row["done"]
 
 
 def _start_ray(address: str) -> None:
@@ -132,17 +143,15 @@ def _start_ray(address: str) -> None:
     switch for that; nothing goes to its makers.
     """
     os.environ.setdefault("RAY_worker_niceness", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError("Ray is not installed: pip install 'conceptclip-notebooks[scale]'.") from error
+    import ray
+
     if not ray.is_initialized():
         runtime = {"env_vars": SILENT}
         where = {"include_dashboard": False} if address == "local" else {"address": address}
         try:
             ray.init(runtime_env=runtime, log_to_driver=False, logging_level="error", **where)
         except Exception as error:  # a plain Exception where a node does not come up in time
-            raise RuntimeError(
+            raise Told(
                 f"Ray did not start or could not be reached ({str(error).splitlines()[0]}). Try again when the machine "
                 "is less busy, or look at the address; without --address Daft needs no Ray."
             ) from error
