@@ -19,7 +19,6 @@ NOISE = np.random.default_rng(SEED).standard_normal(2**20, np.float32)
 """Normal noise to cut from: drawing it anew for every picture would take longer than all the rest."""
 
 LOG = np.log(np.arange(1, 257, dtype=np.float32) / 256)
-WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Stain(NamedTuple):

@@ -1,8 +1,9 @@
 """Train conceptclip-mini with the two losses of the paper (arXiv 2501.15579; ConceptCLIP facts, section 5).
 
-    python -m recipes.render_training --out build/training --pictures 14000
+    python -m recipes.render_training --out build/training --pictures 12000
     python -m recipes.real_cells --shared FOLDER --out build/real
-    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m recipes.train_mini --out build/mini
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m recipes.train_mini --out build/first
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m recipes.train_mini --out build/mini --weights build/first/model
 
 Stage one is IT-Align alone, stage two IT-Align + 0.5 RC-Align. Four things differ from the paper, all because much of
 the truth of every picture is known: a caption counts as a true pair with *every* picture of the batch of which it is
@@ -13,8 +14,8 @@ without a cell teach when to say no.
 With ``--plain`` none of that but the first two: captions tell of the whole picture, regions are whole views, there are
 no foreign words, no denials, no pictures without a cell.
 
-A second run may start from the weights of the first (``--weights build/mini/model``): no steps of IT-Align alone, and
-stains that go further (:mod:`recipes.augment`), so that the colours of the laboratories that it sees mean less.
+A second run starts from the weights of the first (``--weights``). It has no steps of IT-Align alone, and its changes of
+stain are stronger (:mod:`recipes.augment`), so that the colours of the laboratories that it sees mean less.
 
 A step is two batches, whose gradients are averaged: one after the other in one process, or side by side in the two that
 torchrun starts. Batch number i depends on the seed and on i alone; an interrupted run resumes from its last checkpoint.
