@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from helpers.settings import SEED
 
@@ -171,6 +172,34 @@ def other_laboratory(
     if rng.random() < grey:
         image, strength = image.convert("L").convert("RGB"), max(strength, 1.0)  # without a colour
     return np.asarray(image), strength
+
+
+def before(
+    rng: np.random.Generator, image: np.ndarray, core: np.ndarray, around: np.ndarray, behind: np.ndarray
+) -> np.ndarray:
+    """The white cell of a picture before the surroundings of another one.
+
+    Args:
+        rng: chooses how soft the edges are.
+        image: uint8 [H, W, 3], the picture with the cell.
+        core: bool [h, w], what is surely the cell; coarser than the picture.
+        around: bool [h, w], what may be the cell.
+        behind: uint8 [H, W, 3], the other picture.
+
+    Returns:
+        uint8 [H, W, 3]. What may be the cell lets as much light through as before, now that of ``behind``: clear
+        background takes its colour, and cytoplasm is laid over it.
+    """
+    size, blur = image.shape[1::-1], ImageFilter.GaussianBlur(float(rng.uniform(0.5, 2.5)))
+
+    def soft(mask: np.ndarray) -> np.ndarray:
+        grown = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+        return np.asarray(grown.filter(blur), np.float32)[..., None] / 255
+
+    clear = np.percentile(image[::3, ::3].reshape(-1, 3), 95, axis=0).astype(np.float32)
+    through = behind * np.minimum(image / np.maximum(clear, 1), 1)
+    surely, maybe = soft(ndimage.binary_dilation(core)), soft(core | around)
+    return (maybe * (surely * image + (1 - surely) * through) + (1 - maybe) * behind).astype(np.uint8)
 
 
 def look(

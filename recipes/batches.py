@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,9 @@ from helpers.bloodcells import CONCEPTS, PARTS, TEMPLATES, Cell, caption, truth
 from helpers.settings import SEED
 
 from . import real_cells
-from .augment import Stain, look, other_laboratory, stain_of
+from .augment import Stain, before, look, other_laboratory, stain_of
 from .no_cells import SIDE as NO_CELL_SIDE
-from .real_cells import ABOUT_A_CELL, AT, KEYS, NUCLEUS, truth_vector, view_truths
+from .real_cells import ABOUT_A_CELL, AT, CELL, KEYS, NUCLEUS, UNKNOWN, truth_vector, view_truths
 from .render_training import SIZE
 from .words import denied, foreign_phrase, neutral_words
 
@@ -73,6 +74,12 @@ SAME_COLOURS = 0.8
 
 STAINS = 150
 """So many views of each laboratory, and of drawn cells, give the second stage their stains."""
+
+WITH_PARTS = ("pbc", "krd")
+"""Laboratories of whose cells it is known, pixel by pixel, where they end: these can be put before other pictures."""
+
+TRIES = 5
+"""So many pictures are looked at for one without a white cell beside ours."""
 
 OWN_LABORATORY = 0.5
 """From ``COOL_DOWN`` on this share of the pictures stays nearly as it was photographed; before, none is spared."""
@@ -277,8 +284,8 @@ def _parts_of_codes() -> np.ndarray:
     """uint8 [codes, parts]: 254 where a code is the part, 0 where it is not, NOBODY_KNOWS else."""
     codes = range(real_cells.PLATELET + 1)
     of_part = {
-        "nucleus": real_cells.NUCLEUS,
-        "cytoplasm": real_cells.CELL,
+        "nucleus": NUCLEUS,
+        "cytoplasm": CELL,
         "red cells": real_cells.RED,
         "platelets": real_cells.PLATELET,
         "background": real_cells.BACKGROUND,
@@ -286,8 +293,8 @@ def _parts_of_codes() -> np.ndarray:
     table = np.full((len(codes), len(SHOWN_PARTS)), NOBODY_KNOWS, np.uint8)
     for code in codes:
         for at, part in enumerate(SHOWN_PARTS):
-            in_cell = code in (NUCLEUS, real_cells.CELL)
-            if code == real_cells.UNKNOWN or (part in ("granules", "vacuoles") and in_cell):
+            in_cell = code in (NUCLEUS, CELL)
+            if code == UNKNOWN or (part in ("granules", "vacuoles") and in_cell):
                 continue
             if code == real_cells.OUTSIDE and part in ("red cells", "platelets", "background"):
                 continue
@@ -366,6 +373,18 @@ def choose_look(
         if max(abs(a - b) for a, b in zip(inside, centre, strict=True)) <= max(side - extent, 0) / 2 + 1:
             break
     return inside, float(side), float(angle)
+
+
+def codes_of_masks(masks: np.ndarray, size: int) -> np.ndarray:
+    """Masks [parts, side, side] of a drawn picture, 0 to 255 → a map of places, uint8 [size, size]."""
+    at = ((np.arange(size) + 0.5) * masks.shape[-1] / size).astype(int)
+    of = dict(zip(PARTS, masks[:, at[:, None], at[None]], strict=True))
+    codes = np.full((size, size), real_cells.BACKGROUND, np.uint8)
+    codes[of["red cells"] > 127] = real_cells.RED
+    codes[of["platelets"] > 127] = real_cells.PLATELET
+    codes[of["cytoplasm"] > 20] = CELL
+    codes[of["nucleus"] > 127] = NUCLEUS
+    return codes
 
 
 # ---------------------------------------------------------------------------------------------------------------- texts
@@ -481,9 +500,11 @@ class Batches(Dataset):
         tokenizer: of the model.
         steps: how many steps the training has.
         plain: captions of whole pictures only, as the paper trains.
-        leave_out: a laboratory that is never shown.
+        leave_out: laboratories that are never shown.
         seed: of all that is drawn by lot.
         far: change stains further, towards those of other pictures too: the second stage.
+        surroundings: so many of the views of a white cell of :data:`WITH_PARTS` get the surroundings of another
+            picture, of any source, or a plain background; from ``COOL_DOWN`` on half as many.
     """
 
     def __init__(
@@ -493,15 +514,17 @@ class Batches(Dataset):
         tokenizer,
         steps: int,
         plain: bool = False,
-        leave_out: str | None = None,
+        leave_out: Collection[str] = (),
         seed: int = SEED,
         far: bool = False,
+        surroundings: float = 0.0,
     ):
         self.tokenizer, self.steps, self.plain, self.seed, self.far = tokenizer, steps, plain, seed, far
-        without = {leave_out, "none" if plain else None}
+        self.surroundings = surroundings
+        without = {*leave_out, "none" if plain else None}
         self.shares = {name: share for name, share in SHARES.items() if name not in without}
         self.drawn = Rendered(rendered)
-        self.real = {name: real_cells.load(real, name) for name in real_cells.LABORATORIES if name != leave_out}
+        self.real = {name: real_cells.load(real, name) for name in real_cells.LABORATORIES if name not in without}
         self.light = np.load(real / "none.npy", mmap_mode="r")
         self.neutral = neutral_words()
         self.stains = [stain for name in (*self.real, "drawn") for stain in self._stains(name)] if far else []
@@ -571,8 +594,16 @@ class Batches(Dataset):
         places, box = cells.places[number], cells.boxes[number]
         centre, side, angle = choose_look(rng, view, places, box)
         image, shown = look(cells.images[number], places, centre, side, angle, pixels)
-        image, strength = other_laboratory(rng, image, 1.6 if self.stains else 1.3, own, self.stains)
         scale = pixels / side * min(cells.images.shape[1:3]) / SIZE
+        often = self.surroundings / 2 if late else self.surroundings
+        if often and source in WITH_PARTS and view != "part" and rng.random() < often:
+            core = np.isin(shown, (NUCLEUS, CELL))
+            if core.any() and (found := self._behind(rng, view, core | (shown == UNKNOWN))) is not None:
+                behind, codes = found
+                image = Image.fromarray(before(rng, np.asarray(image), core, shown == UNKNOWN, behind))
+                shown = np.where(core | (shown == UNKNOWN), shown, codes)
+                scale = math.nan  # beside red cells of another scale
+        image, strength = other_laboratory(rng, image, 1.6 if self.stains else 1.3, own, self.stains)
         if rng.random() < 0.5:
             image, shown = image[:, ::-1], shown[:, ::-1]
         parts = PARTS_OF_CODES[shown]
@@ -582,9 +613,9 @@ class Batches(Dataset):
             x, y, end_x, end_y = (round(float(v) / real_cells.BLOCK) for v in box)
             own = places[y:end_y, x:end_x]
             # In codes of the view, which are not those of the picture when it is made larger or smaller.
-            total = np.isin(own, (NUCLEUS, real_cells.CELL)).sum() * (pixels / side) ** 2
+            total = np.isin(own, (NUCLEUS, CELL)).sum() * (pixels / side) ** 2
         if self.plain:
-            truths = view_truths(cells.truths[number], float(np.isin(places, (NUCLEUS, real_cells.CELL)).sum()), places)
+            truths = view_truths(cells.truths[number], float(np.isin(places, (NUCLEUS, CELL)).sum()), places)
             truths = unsayable(truths, scale, strength)
             return image, truths, region, truths, parts
         truths = unsayable(view_truths(cells.truths[number], total, shown), scale, strength)
@@ -594,6 +625,45 @@ class Batches(Dataset):
         part = shown[top : top + side, left : left + side]
         of_part = unsayable(view_truths(cells.truths[number], total, part), scale, strength)
         return image, truths, region, of_part, parts
+
+    def _behind(self, rng: np.random.Generator, view: str, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Surroundings for a white cell: a picture of another one, which ``ours`` [h, h] covers, or of none.
+
+        Returns:
+            (uint8 [H, H, 3], its map of places [h, h]); None if no picture fits.
+        """
+        pixels = VIEWS[view].grid * PATCH
+        sources = (*self.real, "drawn", "drawn", "plain")
+        for _ in range(TRIES):
+            source = sources[rng.integers(len(sources))]
+            if source == "plain":
+                light = 255 * rng.uniform(0.6, 1.0) * (1 - rng.uniform(0, 0.3) * rng.random(3))
+                rows, columns = np.mgrid[:pixels, :pixels] / pixels - 0.5
+                slope = 1 + rng.normal(0, 0.1) * rows + rng.normal(0, 0.1) * columns
+                image = (slope[..., None] * light).clip(0, 255).astype(np.uint8)
+                codes = np.full(ours.shape, real_cells.BACKGROUND, np.uint8)
+            elif source == "drawn":
+                whole, masks, *_ = self.drawn[int(rng.integers(len(self.drawn)))]
+                image, masks = cut(whole, masks, *choose_square(rng, view, masks), pixels)
+                codes = codes_of_masks(masks, len(ours))
+            else:
+                cells = self.real[source]
+                number = int(rng.integers(len(cells.images)))
+                places = cells.places[number]
+                place = choose_look(rng, view, places, cells.boxes[number])
+                most = real_cells.BLOCK * min(places.shape)
+                if most > SIZE * 1.5 and rng.random() < 0.7:  # a field: anywhere in it
+                    side = float(most * rng.uniform(0.3, 0.6))
+                    height, width = (real_cells.BLOCK * n - side for n in places.shape)
+                    place = (side / 2 + width * rng.random(), side / 2 + height * rng.random()), side, 0.0
+                image, codes = look(cells.images[number], places, *place, pixels)
+            theirs = np.isin(codes, (NUCLEUS, CELL, UNKNOWN))
+            if (theirs & ~ours).mean() < 0.01:
+                image, codes = np.asarray(image), np.where(theirs, real_cells.OUTSIDE, codes)
+                if rng.random() < 0.5:
+                    image, _ = other_laboratory(rng, Image.fromarray(image))
+                return image, codes
+        return None
 
     def _cumulative(self, source: str) -> np.ndarray:
         return np.cumsum(self.real[source].weights) * (1 - 1e-9)

@@ -49,14 +49,15 @@ def _grade(judge: Judge, options: argparse.Namespace) -> Iterator[dict]:
     if options.pbc is not None:
         split = "test" if options.final else "val"
         pbc = look_at_pbc(judge, options.pbc, split)
-        yield from grade_pbc(judge, pbc, split, pd.read_csv(SECOND_READER))
+        yield from grade_pbc(judge, pbc, split, pd.read_csv(SECOND_READER), "PBC" in options.never_saw)
         cells[f"PBC {split}"] = pbc.features
         witnesses[f"PBC {split}"] = Witness(pbc.features, _truths(pbc.table))
     yield from grade_left_out(dict(options.left_out))
     if options.krd is not None:
         everything = "KRD" in options.never_saw
         krd = look_at_krd(judge, options.krd, everything)
-        yield from grade_krd(judge, krd, "KRD, all (never trained on)" if everything else "KRD held out")
+        where = "KRD, all (never trained on)" if everything else "KRD held out"
+        yield from grade_krd(judge, krd, where, everything)
         cells["KRD"] = krd.encodings.features
     if options.bccd is not None:
         yield from grade_bccd(judge, options.bccd, options.counts, "BCCD" in options.never_saw)

@@ -30,6 +30,7 @@ from helpers.metrics import (
     bootstrap_mean,
     expected_calibration_error,
     macro_auroc,
+    paired_difference,
     patch_aurocs,
     pointing_hits,
     top_confidence,
@@ -65,14 +66,15 @@ def look_at_pbc(judge: Judge, folder: Path, split_of: str, progress: bool = True
         return Pbc(table, judge.encode(paths, progress=progress).features)
 
 
-def grade_pbc(judge: Judge, cells: Pbc, split_of: str, second: pd.DataFrame) -> Iterator[dict]:
+def grade_pbc(judge: Judge, cells: Pbc, split_of: str, second: pd.DataFrame, unseen: bool = False) -> Iterator[dict]:
     """Types, calibration and the eleven attributes.
 
     Args:
         second: both readings of the cells that were read twice, `data/cells/second-reader.csv`.
+        unseen: the model has seen no picture of PBC.
     """
     types = cells.table["cell_type"].to_numpy()
-    yield from _types(judge, cells.features, types, "pbc", _name(split_of), 0.985)
+    yield from _types(judge, cells.features, types, "pbc", _name(split_of), 0.985, unseen=unseen)
     probabilities = pd.DataFrame(judge.softmax(cells.features, judge.classes(TYPES)), columns=list(TYPES))
     yield figure(
         "pbc.type.ece",
@@ -99,8 +101,13 @@ def _types(
     clusters: np.ndarray | None = None,
     what: str = "type among 5, zero-shot",
     n: int | str | None = None,
+    unseen: bool = False,
 ) -> Iterator[dict]:
-    """Balanced accuracy and, type by type, recall."""
+    """Balanced accuracy and, type by type, recall; of a laboratory that is ``unseen``, without its mean vector, too.
+
+    What all pictures of a laboratory have in common, its dyes and its camera, is in the mean of their vectors. A model
+    that never met them takes it for a sign of a type. To subtract it needs no label (but about as many of each type).
+    """
     names = np.array(CELL_TYPES)
     first = (features @ judge.classes(TYPES).T).argmax(1).numpy()
     present, sizes = np.unique(types, return_counts=True)
@@ -125,6 +132,19 @@ def _types(
             "recall",
             bootstrap_mean((names[first] == name)[own], clusters=None if clusters is None else clusters[own]),
             n=int(own.sum()),
+        )
+    if unseen:
+        without = ((features - features.mean(0)) @ judge.classes(TYPES).T).argmax(1).numpy()
+        gain = paired_difference(types, names[without], names[first], measure="balanced accuracy", clusters=clusters)
+        yield figure(
+            f"{key}.type.without_mean",
+            "the same, less the mean vector of all these pictures (no label used)",
+            where,
+            "balanced accuracy",
+            balanced_accuracy(types, names[without], clusters=clusters),
+            n=n or len(types),
+            details={"gain": [round(float(value), 4) for value in gain]},
+            as_they_are=balanced_accuracy(types, names[first], clusters=clusters),
         )
 
 
@@ -261,7 +281,7 @@ def look_at_krd(judge: Judge, folder: Path, everything: bool = False) -> Krd:
     )
 
 
-def grade_krd(judge: Judge, fields: Krd, where: str) -> Iterator[dict]:
+def grade_krd(judge: Judge, fields: Krd, where: str, unseen: bool = False) -> Iterator[dict]:
     """Where "white blood cell" points in a field, and the type, on the field and on a square around the cell."""
     maps = judge.maps(fields.encodings, ["white blood cell", "background"])
     shares = helpers.tokens.patch_shares(fields.masks, judge.grid)
@@ -293,8 +313,8 @@ def grade_krd(judge: Judge, fields: Krd, where: str) -> Iterator[dict]:
     )
     types = fields.table["cell_type"].to_numpy()
     whole, around = "type among 5, zero-shot, whole field", "type among 5, zero-shot, square around the cell"
-    yield from _types(judge, fields.encodings.features, types, "krd.field", where, 0.75, groups, whole)
-    yield from _types(judge, fields.crops, types, "krd.crop", where, None, groups, around)
+    yield from _types(judge, fields.encodings.features, types, "krd.field", where, 0.75, groups, whole, unseen=unseen)
+    yield from _types(judge, fields.crops, types, "krd.crop", where, None, groups, around, unseen=unseen)
 
 
 # --- BCCD -------------------------------------------------------------------------------------------------------------
@@ -354,7 +374,8 @@ def grade_bccd(judge: Judge, folder: Path, counts: Path, everything: bool = Fals
     labels = np.array([crop.cell_type for crop in typed])
     sources = np.array([crop.photograph for crop in typed])
     features = judge.encode([crop.image for crop in typed]).features
-    yield from _types(judge, features, labels, "bccd", where, 0.80, sources, n=_count("cells", sources))
+    n = _count("cells", sources)
+    yield from _types(judge, features, labels, "bccd", where, 0.80, sources, n=n, unseen=everything)
 
 
 # --- laboratories left out --------------------------------------------------------------------------------------------

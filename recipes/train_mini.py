@@ -231,7 +231,13 @@ def train(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
     second = options.weights is not None
-    kind = {"plain": options.plain, "leave_out": options.leave_out, "seed": options.seed, "far": second}
+    kind = {
+        "plain": options.plain,
+        "leave_out": sorted(options.leave_out),
+        "seed": options.seed,
+        "far": second,
+        "surroundings": options.surroundings,
+    }
     batches = Batches(options.rendered, options.real, tokenizer, options.steps, **kind)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = helpers.load(options.weights, device=device)[0].float() if second else new_model(tokenizer, batches)
@@ -328,7 +334,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/mini"))
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--plain", action="store_true", help="captions of whole pictures only, as the paper trains")
-    parser.add_argument("--leave-out", choices=LABORATORIES, help="a laboratory that is never shown")
+    parser.add_argument(
+        "--leave-out", choices=LABORATORIES, nargs="+", default=[], help="laboratories that are never shown"
+    )
+    parser.add_argument(
+        "--surroundings",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="so many photographs of cells get the surroundings of another picture; the shipped model had none",
+    )
     parser.add_argument("--seed", type=int, default=SEED, help="of the first weights and of all that is drawn by lot")
     parser.add_argument("--weights", type=Path, metavar="MODEL", help="a second run, from the weights of this folder")
     parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's learning rate")

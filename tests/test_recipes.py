@@ -222,6 +222,17 @@ def test_the_second_stage_changes_stains_further():
     assert colours[1] > 1.2 * colours[0]
 
 
+def test_a_cell_is_put_before_another_picture():
+    """Its middle stays, far from it all is the other picture, and between the two clear background lets it through."""
+    image, behind = np.full((64, 64, 3), 240, np.uint8), np.full((64, 64, 3), (200, 160, 120), np.uint8)
+    image[24:40, 24:40] = (60, 20, 110)
+    core, around = np.zeros((16, 16), bool), np.zeros((16, 16), bool)
+    core[7:9, 7:9], around[3:13, 3:13] = True, True
+    mixed = augment.before(np.random.default_rng(0), image, core, around, behind)
+    assert np.abs(mixed[31:33, 31:33].astype(int) - image[31, 31]).max() <= 2
+    assert (mixed[:4] == behind[:4]).all() and np.abs(mixed[18, 32].astype(int) - behind[18, 32]).max() <= 2
+
+
 def test_a_turned_look_and_its_places_stay_together():
     """A dark square in the picture, NUCLEUS in the places: in every look they lie on each other."""
     image, places = np.full((256, 256, 3), 255, np.uint8), np.zeros((64, 64), np.uint8)
@@ -425,12 +436,33 @@ def test_a_laboratory_left_out_is_not_opened(training_data):
         file.unlink()
     with pytest.raises(FileNotFoundError):
         batches.Batches(*training_data, make_tokenizer(), 10)
-    of = batches.Batches(*training_data, make_tokenizer(), 10, leave_out="krd")
+    of = batches.Batches(*training_data, make_tokenizer(), 10, leave_out=["krd"])
     assert (
-        len(batches.Batches(*training_data, make_tokenizer(), 10, leave_out="krd", far=True).stains)
+        len(batches.Batches(*training_data, make_tokenizer(), 10, leave_out=["krd"], far=True).stains)
         == 4 * batches.STAINS
     )
     assert "krd" not in of.real and "krd" not in of.shares and len(of[0]["pixels"]) == batches.VIEWS["cell"].pictures
+
+
+def test_other_surroundings_show_no_second_white_cell(training_data, monkeypatch):
+    """White cells are painted here in a colour that nothing else has: it is seen only where ours will lie."""
+    of = batches.Batches(*training_data, make_tokenizer(), 10, surroundings=1.0)
+    assert not torch.equal(of[0]["pixels"], batches.Batches(*training_data, make_tokenizer(), 10)[0]["pixels"])
+    monkeypatch.setattr(batches, "other_laboratory", lambda rng, image: (np.asarray(image), 0.0))
+    for name, cells in of.real.items():
+        white = (cells.places == real_cells.NUCLEUS).repeat(4, 1).repeat(4, 2)
+        painted = np.where(white[..., None], np.array([255, 0, 255], np.uint8), np.uint8(200))
+        of.real[name] = cells._replace(images=painted)
+    rng, ours = np.random.default_rng(0), np.zeros((28, 28), bool)
+    ours[8:20, 8:20] = True
+    behind = [pair for _ in range(120) if (pair := of._behind(rng, "cell", ours)) is not None]
+    assert len(behind) > 40 and len({image.tobytes() for image, _ in behind}) > 20
+    outside = ~ours.repeat(4, 0).repeat(4, 1)
+    for image, codes in behind:
+        assert image.shape == (112, 112, 3) and image.dtype == np.uint8
+        assert not np.isin(codes, (real_cells.NUCLEUS, real_cells.CELL, real_cells.UNKNOWN)).any()
+        assert ((image == (255, 0, 255)).all(2) & outside).mean() < 0.03
+    assert any((image == (255, 0, 255)).all(2).any() for image, _ in behind)
 
 
 def test_what_scale_and_stain_hide_is_unknown():

@@ -230,6 +230,19 @@ def test_fields_are_graded_by_their_masks(monkeypatch):
     for key in ("krd.map.points", "krd.map.area"):
         assert rows[key]["value"] == 1 and rows[key]["controls"]["shuffled_text"] < 0.5
     assert rows["krd.field.type"]["where"] == "here" and {"krd.crop.type"} <= set(rows)
+    assert "krd.crop.type.without_mean" not in rows
+
+
+def test_the_mean_vector_of_an_unseen_laboratory_is_taken_away(monkeypatch):
+    """What all pictures share points at one type; without it each is told right."""
+    judge = grading.Judge(make_model(), make_processor())
+    vectors = torch.nn.functional.normalize(torch.eye(5, 8) + 0.1)
+    monkeypatch.setattr(judge, "classes", lambda *_: vectors)
+    features = vectors.repeat(4, 1) + 3 * vectors[2]
+    types = np.tile(np.array(CELL_TYPES), 4)
+    rows = {row["key"]: row for row in evaluate_real._types(judge, features, types, "x", "here", None, unseen=True)}
+    assert rows["x.type"]["value"] == 0.2 and rows["x.type.without_mean"]["value"] == 1
+    assert rows["x.type.without_mean"]["details"]["gain"][0] == 0.8
 
 
 def test_crops_of_one_photograph_are_resampled_together(bccd, monkeypatch):
