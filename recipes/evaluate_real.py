@@ -105,8 +105,8 @@ def _types(
 ) -> Iterator[dict]:
     """Balanced accuracy and, type by type, recall; of a laboratory that is ``unseen``, without its mean vector, too.
 
-    What all pictures of a laboratory have in common, its dyes and its camera, is in the mean of their vectors. A model
-    that never met them takes it for a sign of a type. To subtract it needs no label (but about as many of each type).
+    What all pictures of a laboratory have in common is in the mean of their vectors, and may speak for one type. To
+    subtract it needs no label, but pictures of all types.
     """
     names = np.array(CELL_TYPES)
     first = (features @ judge.classes(TYPES).T).argmax(1).numpy()
