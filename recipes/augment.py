@@ -175,7 +175,7 @@ def other_laboratory(
 
 
 def before(
-    rng: np.random.Generator, image: np.ndarray, core: np.ndarray, around: np.ndarray, behind: np.ndarray
+    rng: np.random.Generator, image: np.ndarray, core: np.ndarray, ours: np.ndarray, behind: np.ndarray
 ) -> np.ndarray:
     """The white cell of a picture before the surroundings of another one.
 
@@ -183,7 +183,7 @@ def before(
         rng: chooses how soft the edges are.
         image: uint8 [H, W, 3], the picture with the cell.
         core: bool [h, w], what is surely the cell; coarser than the picture.
-        around: bool [h, w], what may be the cell.
+        ours: bool [h, w], what may be the cell; ``core`` lies in it.
         behind: uint8 [H, W, 3], the other picture.
 
     Returns:
@@ -198,7 +198,7 @@ def before(
 
     clear = np.percentile(image[::3, ::3].reshape(-1, 3), 95, axis=0).astype(np.float32)
     through = behind * np.minimum(image / np.maximum(clear, 1), 1)
-    surely, maybe = soft(ndimage.binary_dilation(core)), soft(core | around)
+    surely, maybe = soft(ndimage.binary_dilation(core)), soft(ours)
     return (maybe * (surely * image + (1 - surely) * through) + (1 - maybe) * behind).astype(np.uint8)
 
 

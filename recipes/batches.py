@@ -76,7 +76,7 @@ STAINS = 150
 """So many views of each laboratory, and of drawn cells, give the second stage their stains."""
 
 WITH_PARTS = ("pbc", "krd")
-"""Laboratories of whose cells it is known, pixel by pixel, where they end: these can be put before other pictures."""
+"""Laboratories whose map of places follows the outline of a cell, and not a box: these can be put before others."""
 
 TRIES = 5
 """So many pictures are looked at for one without a white cell beside ours."""
@@ -505,6 +505,9 @@ class Batches(Dataset):
         far: change stains further, towards those of other pictures too: the second stage.
         surroundings: so many of the views of a white cell of :data:`WITH_PARTS` get the surroundings of another
             picture, of any source, or a plain background; from ``COOL_DOWN`` on half as many.
+
+    Raises:
+        ValueError: ``surroundings`` is no share, or goes with ``plain``.
     """
 
     def __init__(
@@ -520,6 +523,11 @@ class Batches(Dataset):
         surroundings: float = 0.0,
     ):
         self.tokenizer, self.steps, self.plain, self.seed, self.far = tokenizer, steps, plain, seed, far
+        if not 0 <= surroundings <= 1 or (plain and surroundings):
+            raise ValueError(
+                f"surroundings={surroundings} with plain={plain}: give a share from 0 to 1, and with plain 0, since "
+                "plain captions tell of the whole picture as it was taken."
+            )
         self.surroundings = surroundings
         without = {*leave_out, "none" if plain else None}
         self.shares = {name: share for name, share in SHARES.items() if name not in without}
@@ -598,10 +606,11 @@ class Batches(Dataset):
         often = self.surroundings / 2 if late else self.surroundings
         if often and source in WITH_PARTS and view != "part" and rng.random() < often:
             core = np.isin(shown, (NUCLEUS, CELL))
-            if core.any() and (found := self._behind(rng, view, core | (shown == UNKNOWN))) is not None:
+            ours = core | (shown == UNKNOWN)
+            if core.any() and (found := self._behind(rng, view, ours)) is not None:
                 behind, codes = found
-                image = Image.fromarray(before(rng, np.asarray(image), core, shown == UNKNOWN, behind))
-                shown = np.where(core | (shown == UNKNOWN), shown, codes)
+                image = Image.fromarray(before(rng, np.asarray(image), core, ours, behind))
+                shown = np.where(ours, shown, codes)
                 scale = math.nan  # beside red cells of another scale
         image, strength = other_laboratory(rng, image, 1.6 if self.stains else 1.3, own, self.stains)
         if rng.random() < 0.5:

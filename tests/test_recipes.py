@@ -226,9 +226,9 @@ def test_a_cell_is_put_before_another_picture():
     """Its middle stays, far from it all is the other picture, and between the two clear background lets it through."""
     image, behind = np.full((64, 64, 3), 240, np.uint8), np.full((64, 64, 3), (200, 160, 120), np.uint8)
     image[24:40, 24:40] = (60, 20, 110)
-    core, around = np.zeros((16, 16), bool), np.zeros((16, 16), bool)
-    core[7:9, 7:9], around[3:13, 3:13] = True, True
-    mixed = augment.before(np.random.default_rng(0), image, core, around, behind)
+    core, ours = np.zeros((16, 16), bool), np.zeros((16, 16), bool)
+    core[7:9, 7:9], ours[3:13, 3:13] = True, True
+    mixed = augment.before(np.random.default_rng(0), image, core, ours, behind)
     assert np.abs(mixed[31:33, 31:33].astype(int) - image[31, 31]).max() <= 2
     assert (mixed[:4] == behind[:4]).all() and np.abs(mixed[18, 32].astype(int) - behind[18, 32]).max() <= 2
 
@@ -463,6 +463,14 @@ def test_other_surroundings_show_no_second_white_cell(training_data, monkeypatch
         assert not np.isin(codes, (real_cells.NUCLEUS, real_cells.CELL, real_cells.UNKNOWN)).any()
         assert ((image == (255, 0, 255)).all(2) & outside).mean() < 0.03
     assert any((image == (255, 0, 255)).all(2).any() for image, _ in behind)
+
+
+@pytest.mark.parametrize(
+    "options", [{"surroundings": 1.5}, {"surroundings": -0.1}, {"surroundings": 0.5, "plain": True}]
+)
+def test_surroundings_that_cannot_be(training_data, options):
+    with pytest.raises(ValueError, match=str(options["surroundings"])):
+        batches.Batches(*training_data, make_tokenizer(), 10, **options)
 
 
 def test_what_scale_and_stain_hide_is_unknown():
